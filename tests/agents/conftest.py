@@ -8,7 +8,7 @@ from gymnasium.envs.registration import EnvSpec
 
 @pytest.fixture
 def guessing(monkeypatch):
-    """Registers a guess for the time of a test; its id."""
+    """Function that registers a `Guess` environment for the duration of a test and returns its id."""
 
     def register(*args: Any, **kwargs: Any) -> str:
         spec = EnvSpec("Guess-v0", lambda **_: Guess(*args, **kwargs), disable_env_checker=True)

@@ -1,4 +1,4 @@
-"""Deep Q-learning: its targets are the written equation, it resumes bit for bit, and learns tiny tasks by seed."""
+"""Deep Q-learning: targets match the equation, training resumes bit for bit and solves small seeded tasks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ RECURRENT = replace(
 
 
 class Engine(StubEngine):
-    """Keeps segments in a folder."""
+    """Stub engine that stores segments of the replay in a folder."""
 
     def __init__(self, folder: Path):
         super().__init__(SEED)
@@ -112,7 +112,7 @@ def test_targets_are_the_written_equation(double, steps, bootstrap, tmp_path, gu
 
 
 def test_states_of_sequences_are_those_that_acted(tmp_path, guessing):
-    """With unchanged weights, the burn-in leads to the values by which the agent chose."""
+    """With unchanged weights, the burn-in reproduces the Q-values that the agent acted on."""
     config = replace(RECURRENT, learning_starts=10**6)
     agent, source, engine = begun(guessing(spaces.Discrete(2), wait=4), config, tmp_path)
     seen: dict[tuple[float, ...], np.ndarray] = {}

@@ -1,5 +1,5 @@
-"""Dreamer: its returns are the written ones, its sequences what was acted, it resumes bit for bit, and it learns
-tiny tasks by seed, with and without reconstruction."""
+"""Dreamer: λ-returns match their definition, sequences match the recorded steps, training resumes bit for bit and
+solves small seeded tasks, with and without reconstruction."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ CONTRAST = replace(QUICK, objective=ObjectiveConfig(objective="dreaming", horizo
 
 
 class Engine(StubEngine):
-    """Keeps segments in a folder."""
+    """Stub engine that stores segments of the replay in a folder."""
 
     def __init__(self, folder: Path):
         super().__init__(SEED)
@@ -78,7 +78,7 @@ numbers = st.floats(-5, 5)
     st.floats(0, 1),
 )
 def test_returns_are_the_written_ones(steps, trace):
-    """Against the sum over all lengths: (1 − λ) λ^(n − 1) of the n-step return, the rest to the longest."""
+    """Against the sum over n of n-step returns with weight (1 − λ) λ^(n − 1), the longest with the rest."""
     reward, continued, value = (torch.tensor(column, dtype=torch.float64) for column in zip(*steps, strict=True))
     found = imagined_returns(reward[:, None], continued[:, None], value[:, None], trace)[:, 0]
     horizon = len(steps)
@@ -97,12 +97,12 @@ def test_returns_are_the_written_ones(steps, trace):
 
 @given(st.floats(-2e4, 2e4))
 def test_two_bins_stand_for_a_number(wanted):
-    """Their shares have it as their mean, and no other distribution has a smaller loss."""
+    """The target distribution, which minimises the loss, has at most two non-zero bins, and the correct mean."""
     head, number = TwoHot(1, 1, 1), torch.tensor([wanted])
     logits = torch.zeros(1, BINS, requires_grad=True)
     head.loss(logits, number).sum().backward()
     assert logits.grad is not None
-    # The gradient of a cross-entropy is the difference of the distributions, here from the even one.
+    # The gradient of the cross-entropy by the logits is softmax − target; zero logits have a uniform softmax.
     shares = 1 / BINS - logits.grad
     assert float((shares > 1e-6).sum()) <= 2 and float(shares.min()) > -1e-6
     assert float(shares @ head.bins) == pytest.approx(wanted, rel=2e-3, abs=2e-3)
@@ -148,7 +148,7 @@ def test_sequences_are_what_was_acted(burn, wait, tmp_path, guessing):
 
 
 def test_states_of_sequences_begin_where_it_acted(tmp_path, guessing):
-    """With unchanged weights, h of the first token is that by which the agent acted."""
+    """With unchanged weights, h of the first token equals the one that the agent acted on."""
     config = replace(QUICK, learning_starts=10**6)
     agent, source, engine = begun(guessing(spaces.Discrete(2), wait=6), config, tmp_path)
     known: dict[tuple[float, ...], np.ndarray] = {}
@@ -162,7 +162,7 @@ def test_states_of_sequences_begin_where_it_acted(tmp_path, guessing):
 
     agent.act = noted
     for _ in range(4):
-        # Statistics of what is observed stay as they are.
+        # Without `update`, the statistics of the observations do not change.
         agent.replay.add(next(source), engine)
     some = agent.replay.sample(30)
     sequences = agent.sequences(some)
@@ -171,7 +171,7 @@ def test_states_of_sequences_begin_where_it_acted(tmp_path, guessing):
         states = agent.observed(embedded, sequences, engine)
     for row in range(30):
         key = (*some.extras["memory"][row].tolist(), *some.observation[0, row].tolist())
-        # What is stored has 16 bits.
+        # The replay stores the memory in float16.
         np.testing.assert_allclose(states.h[row, 0].numpy(), known[key], atol=2e-3)
 
 
@@ -233,7 +233,7 @@ EAGER = replace(
     ],
 )
 def test_it_learns_to_guess(config, action, least, tmp_path, guessing):
-    """What was shown before must be remembered; with continuous actions, who does not earns −.25 at most."""
+    """The task requires memory; with continuous actions, an agent without memory earns at most −.25."""
     agent, source, engine = begun(guessing(action, wait=1), config, tmp_path)
     for _ in range(65):
         terms = agent.update(next(source), engine)
@@ -344,12 +344,12 @@ def test_what_it_imagines_has_the_form_of_what_it_observes(name, tmp_path):
         return
     assert made.shape == (3, *(space.shape or ()))
     if name in ("category", "categories", "bits", "picture", "flat picture"):
-        # Sound and numbers may lie beyond their bounds.
+        # Decoded sound and numbers may exceed the bounds of the space.
         assert all(space.contains(row.astype(space.dtype)) for row in made)
 
 
 def test_targets_come_back():
-    """What a perfect decoder makes is what was observed."""
+    """A perfect decoder, whose output equals the targets, restores the observation."""
     for name in ("numbers", "category", "categories", "bits", "picture", "flat picture", "waveform"):
         space = SPACES[name]
         space.seed(0)
@@ -363,7 +363,7 @@ def test_targets_come_back():
 
 
 def test_a_sound_comes_back_as_both_ears_hear_it():
-    """Noise that the left ear hears louder and three samples earlier, by windows."""
+    """Noise in windows, louder and three samples earlier at the left ear."""
     agent = Dreamer(replace(QUICK, sound_rate=8000), spaces.Box(-1, 1, (2, 2000)), spaces.Discrete(2))
     rng = np.random.default_rng(0)
     noise = np.convolve(rng.normal(0, 0.05, 8103), np.hanning(9), "same")[50:8053]

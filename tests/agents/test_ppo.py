@@ -1,4 +1,4 @@
-"""PPO: its losses are the written equations, its rows are those that acted, and it learns tiny tasks by seed."""
+"""PPO: losses match the equations, the first update sees the acting policy, and small seeded tasks are solved."""
 
 from dataclasses import replace
 from typing import Any
@@ -132,7 +132,7 @@ def test_running_statistics_are_those_of_all_rows():
 @pytest.mark.parametrize("memory", [0, 6])
 @pytest.mark.parametrize("vector", ["no", "auto"])
 def test_before_the_first_step_the_policy_is_the_one_that_acted(memory, vector):
-    """Across rollouts, with sequences whose last ones are padded, and states that are stored at the cuts."""
+    """Over several rollouts, with padded last sequences, and states stored where sequences are cut."""
     config = replace(QUICK, memory=memory, sequence_steps=3, epochs=1, minibatches=1)
     agent, source, engine = begun("CartPole-v1", config, envs=3, rollout_steps=25, vector=vector)
     for _ in range(3):
@@ -153,7 +153,7 @@ def test_before_the_first_step_the_policy_is_the_one_that_acted(memory, vector):
 def test_it_learns_to_guess(space, guessing):
     config, continuous = replace(QUICK, deviation=0.5), isinstance(space, spaces.Box)
     if continuous:
-        # The deviation falls to .05, where steps as large as those of categories are far apart (KL above 1).
+        # At a deviation of .05, the learning rate for categories changes the policy too much (KL above 1).
         config = replace(config, optimiser=AdamConfig(learning_rate=0.003, epsilon=1e-5))
     agent = trained(guessing(space), config, 15)
     agent.greedy = True
@@ -172,7 +172,7 @@ def test_what_is_gone_is_known_to_memory_alone(guessing):
 
 
 def test_the_value_after_a_truncated_episode_stands_for_the_rest(guessing):
-    """With a value of 1 everywhere, the target of a last step is its reward and γ, or its reward alone."""
+    """With a value of 1 everywhere, the target of a last step is its reward plus γ if bootstrapped."""
     env = guessing(spaces.Discrete(2), truncates=True)
     for bootstrap, rest in ((True, 0.9), (False, 0.0)):
         config = replace(QUICK, bootstrap_truncated=bootstrap, discount=0.9, trace=0.0, units=4)
@@ -235,7 +235,7 @@ def test_features_of_each_window_are_computed_once(monkeypatch):
     data = next(source)
     assert rows == [2] * 4
     agent.update(data, engine)
-    # Beside what was acted on, what is seen after the last step of each copy.
+    # The observations acted on, and those after the last step of each environment.
     assert rows == [2] * 5
 
 
@@ -273,7 +273,7 @@ def test_a_divergence_that_is_too_large_ends_the_epochs():
 
 
 def test_episodes_of_other_environments_are_played_again():
-    """MountainCar keeps no state that we can save: it goes on from the seed and the actions of the episode."""
+    """MountainCar has no state that can be saved: its episode is replayed from the seed and the actions."""
     config = replace(QUICK, memory=4)
     agent, source, engine = begun("MountainCar-v0", config, envs=2, rollout_steps=110)
     data = [next(source) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""PQN: its returns are the written equation, it resumes bit for bit, and learns tiny tasks by seed."""
+"""PQN: λ-returns match the equation, training resumes bit for bit and solves small seeded tasks."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,7 +54,7 @@ def trained(env: str, config: PQNConfig, updates: int) -> PQN:
 @pytest.mark.parametrize("bootstrap", [True, False])
 @torch.no_grad()
 def test_returns_are_the_written_equation(trace, bootstrap, guessing):
-    """Against the recursion for each step, Q asked for what is observed after it, in episodes that terminate or
+    """Against the recursion step by step, with Q of the observation after each step, in episodes that terminate or
     are truncated."""
     config = replace(QUICK, trace=trace, bootstrap_truncated=bootstrap, reward_scale=0.5, discount=0.9)
     env = guessing(spaces.Discrete(2), wait=2, truncates=bootstrap)
@@ -82,7 +82,7 @@ def test_returns_are_the_written_equation(trace, bootstrap, guessing):
 
 @torch.no_grad()
 def test_the_state_after_the_rollout_is_the_one_that_acts_next():
-    """Values after the last step are those of the next rollout's first one, with memory."""
+    """The value after the last step equals that of the next rollout's first step, with memory."""
     agent, source, _ = begun("CartPole-v1", replace(QUICK, memory=6, trace=0.0, discount=1.0), envs=3)
     data = next(source)
     acted = agent.perception.sequences(data, agent.device)
@@ -157,7 +157,7 @@ def test_it_resumes_bit_for_bit(changes, tmp_path):
 
 
 def test_hidden_layers_are_normalised():
-    """Before each activation numbers have mean 0 and variance 1."""
+    """The inputs of each activation have mean 0 and variance 1 per row."""
     agent = PQN(replace(QUICK, layers=2), spaces.Box(-9, 9, (3,)), spaces.Discrete(4))
     rows, seen = 5 * torch.randn(6, 3), []
     for layer in agent.network.hidden:
@@ -179,7 +179,7 @@ def test_features_of_each_window_are_computed_once(monkeypatch):
     monkeypatch.setattr(Ears, "forward", lambda ears, wave: rows.append(len(wave)) or features(ears, wave))
     data = next(source)
     agent.update(data, engine)
-    # Where the agent acts, and what is heard after the last step of each copy.
+    # The observations acted on, and those after the last step of each environment.
     assert rows == [2] * 5
 
 
@@ -221,7 +221,7 @@ def test_continuous_actions_are_refused():
 
 @pytest.mark.parametrize("memory", [0, 8])
 def test_a_rollout_that_ends_with_its_episode_needs_no_value_after_it(memory):
-    """Of categories and of sound, no rows of which can be perceived."""
+    """The empty batch of next observations is processed both for categories and for sound."""
     for env, rate in (("FrozenLake-v1", 0), ("sonarium/Seek-v0", 8000)):
         agent, source, engine = begun(env, replace(QUICK, memory=memory, sound_rate=rate), envs=1, rollout_steps=4)
         data = next(source)

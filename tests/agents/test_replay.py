@@ -1,4 +1,4 @@
-"""Replay: its sequences are those of a plain list of steps, drawn as often as they should be."""
+"""Replay: sequences match a plain list of steps, and are drawn with the intended probabilities."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ NUMBER = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 
 
 class Engine(StubEngine):
-    """Keeps segments in a folder."""
+    """Stub engine that stores segments of the replay in a folder."""
 
     def __init__(self, folder: Path, seed: int = 0):
         super().__init__(seed)
@@ -42,12 +42,12 @@ class Engine(StubEngine):
 
 
 class World:
-    """Steps that are each known by a number; episodes end, or are left in the middle, as a seed has it."""
+    """Random rollouts by seed, whose steps are each identified by a number; episodes end, or are abandoned."""
 
     def __init__(self, seed: int, nested: bool, next_step: bool = False, ends: float = 0.2):
         self.random, self.nested, self.next_step, self.ends = np.random.default_rng(seed), nested, next_step, ends
         self.rows: list[list[dict[str, Any]]] = [[] for _ in range(SLOTS)]
-        """All steps so far of each slot, as an oracle keeps them."""
+        """All steps so far, per slot: the oracle."""
         self.over = np.zeros(SLOTS, bool)
         self.ignored = np.zeros(SLOTS, bool)
         self.now: list[float] = [self.fresh() for _ in range(SLOTS)]
@@ -67,7 +67,7 @@ class World:
         }
 
     def rollout(self, steps: int, left: bool = False) -> Rollout:
-        """`left` begins new episodes in the middle of those that are there, as on resuming."""
+        """The next steps of all slots; `left` first abandons the current episodes, as on resuming."""
         if left:
             self.now, self.first = [self.fresh() for _ in range(SLOTS)], np.ones(SLOTS, bool)
             self.ignored = np.zeros(SLOTS, bool)
@@ -115,7 +115,7 @@ def stack(seen: list[Any]) -> Any:
 
 
 def naive_window(rows: list[dict[str, Any]], start: int, config: ReplayConfig) -> tuple[list[int], list[bool]]:
-    """The places of the steps of a sequence in the list of its slot, and whether each is learnt from."""
+    """Indices of the steps of a sequence in the list of its slot, and whether each is trained on."""
     places = [start]
     while len(places) < config.sequence_steps and places[-1] + 1 < len(rows):
         here, after = rows[places[-1]], rows[places[-1] + 1]
@@ -197,7 +197,7 @@ def test_sequences_are_those_of_a_plain_list(
     )  # fmt: skip
     world, engine = World(seed, nested, next_step), Engine(tmp_path_factory.mktemp("run"))
     for number, length in enumerate(rollouts):
-        # Gymnasium's NEXT_STEP has no vector environment that could be left in the middle.
+        # Vector environments in Gymnasium's mode NEXT_STEP never abandon an episode.
         replay.add(world.rollout(length, left=number == 2 and not next_step), engine)
         assert len(replay) <= kept and len(replay) == (replay.time - replay.oldest) * SLOTS
     starts = all_starts(replay, world)
@@ -212,7 +212,7 @@ def test_sequences_are_those_of_a_plain_list(
 
 
 def naive_episodes(rows: list[dict[str, Any]], oldest: int) -> list[list[int]]:
-    """The places of the steps of each episode, as far as they are held."""
+    """Indices of the steps of each episode that the replay holds."""
     found: list[list[int]] = []
     goes_on = False
     for place in range(oldest, len(rows)):
@@ -278,13 +278,13 @@ def filled(folder: Path, steps: int = 40, ends: float = 0.2, **settings: Any) ->
 
 
 def counted(ids: np.ndarray, replay: Replay) -> np.ndarray:
-    """How often each step was drawn, by its number."""
+    """Number of draws of each step."""
     return np.bincount(ids, minlength=replay.time * SLOTS)
 
 
 def test_every_step_is_as_likely(tmp_path):
     replay, _, _ = filled(tmp_path)
-    # One draw from each equal part of the steps.
+    # Stratified sampling: one draw from each of 360 equal strata, three per step.
     assert np.isin(counted(replay.draw_steps(360), replay), (2, 3, 4)).all()
     alone = np.concatenate([replay.draw_steps(1) for _ in range(600)])
     assert chisquare(counted(alone, replay).reshape(12, 10).sum(1)).pvalue > 0.01
@@ -300,7 +300,7 @@ def test_steps_are_drawn_by_their_priority_and_weighted_for_it(tmp_path, alpha, 
     chance = (priority + 1e-6) ** alpha
     chance /= chance.sum()
     counts = counted(replay.draw_steps(6000), replay)
-    # The parts of the sum that lie in the share of a step, and those that reach into it.
+    # The strata within a step's share of the sum, give or take the two that overlap its ends.
     assert (np.abs(counts - 6000 * chance) <= 2).all()
     alone = counted(np.concatenate([replay.draw_steps(1) for _ in range(300)]), replay)
     assert chisquare(alone.reshape(6, 20).sum(1), 300 * chance.reshape(6, 20).sum(1)).pvalue > 0.01
@@ -309,7 +309,7 @@ def test_steps_are_drawn_by_their_priority_and_weighted_for_it(tmp_path, alpha, 
     np.testing.assert_allclose(batch.importance, weights / weights.max(), rtol=1e-6)
     full = replay.sample(9, importance=1.0)
     np.testing.assert_allclose(full.importance * chance[full.rows], chance[full.rows].min(), rtol=1e-5)
-    # New steps take the largest priority so far, and are drawn soon.
+    # New steps get the largest priority so far, so that they are drawn soon.
     replay.add(world.rollout(2), engine)
     new = replay.tree[replay.leaves(np.arange(120, 126))]
     np.testing.assert_allclose(new, (priority.max() + 1e-6) ** alpha)
@@ -342,7 +342,7 @@ def test_the_same_number_comes_from_each_episode(tmp_path, burn_in):
     each = [int(np.isin(rows, steps).sum()) for steps in episodes.values()]
     assert sorted(each) == [3] * (len(episodes) - 2) + [4] * 2
     assert len(set(replay.sample(4).rows.tolist())) == 4
-    # Within an episode every step is as likely.
+    # Within an episode all steps are equally likely.
     longest = max(episodes.values(), key=len)
     drawn = np.concatenate([replay.draw_episodes(20 * len(episodes)) for _ in range(5)])
     counts = counted(drawn, replay)[longest]
@@ -411,7 +411,7 @@ def test_a_damaged_segment_is_named_left_out_and_counted(tmp_path, cross):
     other.load_state_dict(loaded[2]["parts"]["replay"])
     length = replay.chunk_steps
     assert other.left_out == 1 and len(replay) - len(other) == length * SLOTS
-    # No sequence that can be drawn needs what is lost, and all others can be.
+    # Exactly the sequences that need no lost step can be drawn.
     missing = set(range(7 * length, 8 * length))
     starts = []
     for number in all_starts(replay, world):
@@ -425,7 +425,7 @@ def test_a_damaged_segment_is_named_left_out_and_counted(tmp_path, cross):
     for batch in (other.sample(50), other.read(np.array(starts), np.ones(len(starts), np.float32))):
         known = {row["reward"] for rows in world.rows for time, row in enumerate(rows) if time not in missing}
         assert set(batch.reward.ravel().tolist()) <= known
-    # What follows is kept and drawn as before, and the next checkpoint is whole.
+    # New steps are stored and drawn as before, and the next checkpoint is complete.
     other.add(world.rollout(30), engine)
     check_batch(other, world, np.array([number for number in other.sample(20).rows if number >= 78 * SLOTS]))
     run.save(2, {}, {"parts": {"replay": other.state_dict()}})

@@ -24,7 +24,7 @@ def rollout(seed: int, steps: int, slots: int = 3):
 
 
 def next_value(step, slot, value, last, terminated, truncated, bootstrap):
-    """V of what is observed after a step: `last` is its value wherever it is asked for."""
+    """V of the observation after a step; `last` holds it where an episode is truncated or the rollout ends."""
     if terminated[step, slot] or (truncated[step, slot] and not bootstrap):
         return 0.0
     if truncated[step, slot] or step == len(value) - 1:
@@ -76,7 +76,7 @@ def test_n_step_returns_are_rewards_and_the_value_after_them(seed, steps, horizo
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6))
 def test_lambda_returns_are_mixtures_of_n_step_returns(seed):
-    """(1 − λ) Σ λⁿ⁻¹ G(n), the longest one with the rest of the weight (Sutton and Barto 2018, 12.1)."""
+    """(1 − λ) Σ λⁿ⁻¹ G(n), the longest with the remaining weight (Sutton and Barto 2018, 12.1)."""
     reward, value, last, terminated, truncated = rollout(seed, 7)
     over, discount, trace = terminated | truncated, 0.9, 0.6
     asked = bootstrapped(truncated, over)
@@ -92,7 +92,7 @@ def test_lambda_returns_are_mixtures_of_n_step_returns(seed):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 9), st.booleans(), st.floats(0, 1))
 def test_lambda_returns_weigh_every_number_of_steps(seed, steps, bootstrap, trace):
-    """By brute force: of n steps with the weight (1 − λ) λⁿ⁻¹, the longest with the rest."""
+    """By brute force: n-step returns with weight (1 − λ) λⁿ⁻¹, the longest with the remaining weight."""
     reward, value, last, terminated, truncated = rollout(seed, steps)
     over, discount = terminated | truncated, 0.9
     asked = bootstrapped(truncated, over, bootstrap)
@@ -116,7 +116,7 @@ def test_lambda_returns_weigh_every_number_of_steps(seed, steps, bootstrap, trac
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 9), st.floats(0, 1))
 def test_lambda_returns_in_their_limits(seed, steps, trace):
-    """λ = 0 is one step, λ = 1 all of them; and they are the advantages above the value."""
+    """λ = 0 gives one-step returns, λ = 1 full returns; minus the value, λ-returns are the advantages."""
     reward, value, last, terminated, truncated = rollout(seed, steps)
     over, discount = terminated | truncated, 0.9
     asked = bootstrapped(truncated, over)
@@ -129,7 +129,7 @@ def test_lambda_returns_in_their_limits(seed, steps, trace):
 
 
 def test_a_row_in_which_an_episode_begins_anew_changes_nothing():
-    """NEXT_STEP has a row more than SAME_STEP, whose action is ignored: advantages of the others are the same."""
+    """NEXT_STEP has one more row than SAME_STEP, whose action is ignored; other advantages are equal."""
     reward, value, last, _, _ = rollout(1, 6, 1)
     over = np.zeros((6, 1), bool)
     over[2] = True

@@ -1,4 +1,4 @@
-"""Rollouts: what an agent remembers, is told and draws goes on bit for bit from a checkpoint."""
+"""Rollouts: memory, info and random numbers of an agent continue bit for bit from a checkpoint."""
 
 import copy
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SEED = 4
 
 
 class Counting(StatefulEnv):
-    """Observations in nested spaces; `info` alone tells the number of steps."""
+    """Environment with nested observations; only `info` has the number of steps."""
 
     observation_space = spaces.Dict({
         "tensor": spaces.Box(-10, 10, (2,), np.float32),
@@ -85,7 +85,7 @@ class Remembered:
 
 
 class Recurrent(Agent):
-    """Its actions depend on everything that it saw, was told and drew in the episode."""
+    """Agent whose actions depend on all observations and infos of the episode, and on random numbers."""
 
     def __init__(self, kind: Any) -> None:
         self.generator_kind = kind
@@ -142,7 +142,7 @@ def test_memory_info_and_random_numbers_go_on_bit_for_bit(kind, tmp_path):
     expected = [next(source) for _ in range(2)]
 
     resumed, engine, late = Rollouts(source.config, SEED), StubEngine(99), Recurrent(kind)
-    # As in a training that resumes: the state first, then the agent.
+    # As on resuming: the state is loaded before the agent is attached.
     resumed.load_state_dict(state)
     engine.generator.set_state(numbers)
     resumed.attach(late, engine)
@@ -178,7 +178,7 @@ def test_info_is_that_of_the_observation():
     told = np.stack([info["count"] for info in agent.told])
     assert first[1:].any() and ((told == 0) == first).all()
     assert "begun" in agent.told[0] and "begun" not in agent.told[1]
-    # Ragged values have one shape by chance at times.
+    # Ragged values have equal shapes by chance in some steps.
     assert not all("ragged" in info for info in agent.told)
     assert all(info["why"]["odd"].all() and "nothing" not in info for info in agent.told[1:])
 
@@ -194,7 +194,7 @@ def test_the_generator_of_numpy_follows_that_of_the_engine():
 
 
 class Same(gymnasium.Env):
-    """Shows the same in every step of an episode of this length."""
+    """Environment with a constant observation and episodes of `length` steps."""
 
     observation_space, action_space = spaces.Discrete(1), spaces.Discrete(2)
     length = 9

@@ -1,4 +1,4 @@
-"""Agents that follow a rule: what they hear against closed forms, and how they fare in the environment itself."""
+"""Scripted agents: interaural delay and level against closed forms, and success in the environment."""
 
 from typing import Any
 
@@ -36,13 +36,13 @@ def delayed(lead: float, gain: float = 1.0, seed: int = 0) -> np.ndarray:
     """Noise that the left ear hears `lead` samples before the right one, and `gain` times as loud."""
     spectrum = np.fft.rfft(rng(seed).normal(size=WINDOW))
     turned = spectrum * np.exp(-2j * np.pi * np.arange(len(spectrum)) / WINDOW * lead)
-    # The bin at half the rate cannot be turned by a part of a sample.
+    # The Nyquist bin cannot be delayed by a fraction of a sample.
     turned[-1] = spectrum[-1] = 0
     return 0.05 * np.stack([gain * np.fft.irfft(spectrum), np.fft.irfft(turned)]).astype(np.float32)
 
 
 def play(name: str, count: int, seed: int, **changes) -> dict[str, np.ndarray]:
-    """One episode in each of so many rooms."""
+    """Play one episode in each of `count` rooms."""
     config = SeekConfig(oracle_info=True, threads=1, **changes)
     rooms, agent, generator = SeekVector(count, config), SCRIPTED[name](Body(turn=config.turn)), rng(seed)
     memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
@@ -53,7 +53,7 @@ def play(name: str, count: int, seed: int, **changes) -> dict[str, np.ndarray]:
     while going.any():
         memory, action, _ = agent.act(memory, heard, first, generator, info)
         heard, _, terminated, truncated, info = rooms.step(action)
-        # The step after the last one of an episode begins the next.
+        # NEXT_STEP: the step after the end of an episode resets it.
         first, over = over, terminated | truncated
         found[going], walked[going] = info["found"][going], info["walked"][going]
         success |= terminated & going
@@ -66,7 +66,7 @@ def play(name: str, count: int, seed: int, **changes) -> dict[str, np.ndarray]:
 def test_the_oracle_finds_all_by_about_the_shortest_way(room):
     came = play("oracle", 24, seed=1, room=room, max_steps=200, order=0)
     assert came["success"].all()
-    # The last half metre is not gone, for the radius is enough.
+    # The last half metre is not walked, since success requires only the radius.
     assert came["spl"].mean() > 0.95
 
 
@@ -77,7 +77,7 @@ def test_the_oracle_copes_with_other_turns(turn):
 
 
 def test_followers_stand_between_chance_and_the_oracle():
-    """Two dozen episodes of at most 120 steps, the same for all: found by chance about 0.5 of 2 sources."""
+    """24 episodes of at most 120 steps, the same for all agents; random actions find about 0.5 of 2 sources."""
     came = {name: play(name, 24, seed=2, max_steps=120, order=2) for name in ("random", "loudness", "difference")}
     success = {name: one["success"].mean() for name, one in came.items()}
     found = {name: one["found"].mean() for name, one in came.items()}
@@ -110,7 +110,7 @@ def test_silence_has_no_side():
 
 
 class Single:
-    """An agent with the memory of one episode."""
+    """An agent in a single environment, with its memory between steps."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent, self.memory, self.first, self.generator = agent, agent.initial(1), True, rng()
@@ -130,7 +130,7 @@ def calm() -> Single:
 
 
 def circling(single: Single, angle: float, steps: int) -> list[int]:
-    """The actions of a follower on the spot, far from a source at an angle from its first heading."""
+    """Actions of a follower that stays in place, far from a source at an angle from its initial heading."""
     actions, heading = [], 0.0
     for step in range(steps):
         lead = 0.2 / 343 * RATE * np.sin(angle - heading)
@@ -148,7 +148,7 @@ def test_it_turns_toward_the_ear_that_is_first(degrees, side):
 @settings(max_examples=20)
 @given(degrees=st.floats(-180, 180))
 def test_it_ends_up_facing_the_source_from_wherever(degrees):
-    """Front and back sound alike at first; it turns at most once round, and goes ahead only to the front."""
+    """Front and back are ambiguous at first; within 16 steps it moves forward, and only toward the source."""
     heading, single, angle = 0.0, calm(), np.radians(degrees)
     for step in range(16):
         lead = 0.2 / 343 * RATE * np.sin(angle - heading)
@@ -192,7 +192,7 @@ def test_a_batch_is_as_wide_as_its_rooms_and_one_room_is_alone(name):
 
 
 def walked(name: str, steps: int, memory: Any = None, seed: int = 7) -> tuple[list[list[int]], list[Any]]:
-    """Actions in three rooms, and the memories after each step."""
+    """Actions in three rooms, and the memory after each step."""
     agent, generator, memories, ways = SCRIPTED[name](BODY), rng(seed), [], []
     memory = agent.initial(3) if memory is None else memory
     for step in range(steps):
@@ -210,8 +210,8 @@ def test_the_same_generator_makes_the_same_actions(name):
 
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_memory_is_a_value(name):
-    """An agent goes on from any memory that it gave out, which it has not changed since, and a new episode begins
-    as from no memory at all."""
+    """An agent continues from any memory that it returned, which it never modifies, and a new episode ignores its
+    memory."""
     agent, (ways, memories) = SCRIPTED[name](BODY), walked(name, 8)
     generator = rng(7)
     for step in range(8):

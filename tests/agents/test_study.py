@@ -1,4 +1,4 @@
-"""Audio_ML_study: its saved parameters act as they did there, and its grid rewards what it did there."""
+"""Audio_ML_study: its saved parameters give the actions, and its grid environment the rewards, of the study."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def saved(path, size=4, actions=2, seed=0, **more):
 
 
 def starting_from(file: Path, preset: str) -> Any:
-    """A new agent that begins with the weights in a file."""
+    """A new agent, initialised with the weights in a file."""
     env = gymnasium.make("CartPole-v1")
     agent: Any = PPO_ENTRY.build(PPO_ENTRY.presets[preset](), env.observation_space, env.action_space)
     nothing: Any = None

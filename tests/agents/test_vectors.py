@@ -1,4 +1,4 @@
-"""Vector environments: ours follow Gymnasium's single ones, and both ways to begin anew give the same rollouts."""
+"""Vector environments: ours match Gymnasium's single ones, and both autoreset modes give the same rollouts."""
 
 import sys
 from typing import Any
@@ -38,7 +38,7 @@ def test_each_slot_follows_gymnasiums_own_environment(name):
         ended += int(terminated.sum())
         assert not truncated.any()
     assert ended or name == "Acrobot-v1"
-    # Acrobot hangs for long: put its links on the bar.
+    # Random actions seldom swing Acrobot up: set its links upright.
     vector.state[:2] = np.array([[np.pi], [0.0]])
     vector.state[2:] = 0
     assert vector.step(np.ones(3, int))[2].all()
@@ -68,7 +68,7 @@ def test_a_state_goes_on_bit_for_bit(name):
 
 
 class Count(gymnasium.Env):
-    """Shows how often it was stepped, in a Dict; every third step ends the episode."""
+    """Environment whose observation is the step count, in a Dict; episodes have three steps."""
 
     observation_space = spaces.Dict({"count": spaces.Box(0, 9, (1,), np.float32)})
     action_space = spaces.Discrete(2)
@@ -99,7 +99,7 @@ def test_what_is_observed_after_the_end_of_an_episode_is_its_own(mode):
 
 
 class Lucky(Count):
-    """Says of every second episode that it is a success, and of all steps but the first."""
+    """Every second episode succeeds; `is_success` is in the info of all steps but the first."""
 
     episodes = 0
 
@@ -153,7 +153,7 @@ def test_each_rollout_has_a_step_to_learn_from(monkeypatch):
     source = Rollouts(RolloutConfig("Count", envs=1, rollout_steps=1), 0)
     source.attach(Still(), StubEngine(0))
     made = [next(source) for _ in range(6)]
-    # The step after the end of an episode has none: it comes with the next one.
+    # The reset after the end of an episode is no step to learn from: it is returned with the next one.
     assert [len(one.reward) for one in made] == [1, 1, 1, 2, 1, 1]
     assert made[3].acted is not None and made[3].acted[:, 0].tolist() == [False, True]
 

@@ -1,4 +1,4 @@
-"""The bench of DQN takes as many steps and updates on both sides."""
+"""Benchmark of DQN: both sides take the same number of steps and updates."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bench of Dreamer does the same work on both sides."""
+"""Benchmark of Dreamer: both sides do the same work."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,7 +25,7 @@ def test_both_sides_imagine_the_same_number_of_states(monkeypatch, tmp_path):
 
 
 def test_an_update_of_the_small_preset_is_less_than_half_the_work(monkeypatch, tmp_path):
-    """By the operations of its products of matrices, which no other load of the machine changes."""
+    """Measured in FLOPs, which do not depend on the load of the machine."""
     monkeypatch.setattr(dreamer, "UPDATES", 1)
     work = {}
     for preset in ("default", "small"):

@@ -1,4 +1,4 @@
-"""The bench of the world model compares equal losses."""
+"""Benchmark of the world model: both sides reach the same loss, which the benchmark asserts."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The bench of hidden Markov models compares equal likelihoods."""
+"""Benchmark of hidden Markov models: both sides reach the same likelihood, which the benchmark asserts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bench of the GAN compares the same networks."""
+"""Benchmark of the GAN: both sides have the same networks."""
 
 import torch
 
@@ -39,7 +39,7 @@ def test_both_sides_have_the_same_layers(monkeypatch):
 
 
 def functionally(bare: torch.nn.Module, ours: torch.nn.Module) -> torch.nn.Module:
-    """The bare network with our weights: convolutions and norms in turn, then linear layers."""
+    """The bare network with our weights: each convolution followed by its norm, then linear layers."""
     held = dict(ours.named_parameters())
     convolutions = [name for name in held if name.startswith("stack.convolutions")]
     order = []

@@ -1,4 +1,4 @@
-"""The bench of PPO takes as many steps on both sides."""
+"""Benchmark of PPO: both sides take the same number of steps."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bench of PQN takes as many steps of the optimiser on both sides."""
+"""Benchmark of PQN: both sides take the same number of optimiser steps."""
 
 from sonarium.bench import pqn
 from sonarium.training.engine import FabricEngine

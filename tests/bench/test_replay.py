@@ -1,4 +1,4 @@
-"""The bench of the replay draws from all that it says."""
+"""Benchmark of the replay: it has a case for sequences, and for uniform and prioritised steps."""
 
 import pytest
 

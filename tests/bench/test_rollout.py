@@ -1,4 +1,4 @@
-"""The bench of rollouts takes as many steps on both sides."""
+"""Benchmark of rollouts: both sides take the same number of steps."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bench of rooms: its peers hear what fresh rooms do, unequal answers are refused, its cases say enough."""
+"""Benchmark of rooms: moved peers equal fresh ones, different results are refused, cases describe their work."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_memory_is_that_of_the_rooms() -> None:
     for slot in range(4):
         acoustics.enter(slot, HEXAGON, SOURCES, bench.noise(2, 500))
     beams = acoustics.slots.beams.mean()
-    # At least place and gain, in double precision, and six figures for the two edges, in single.
+    # At least position and gain in float64, and six numbers for the two edges in float32.
     assert 2 * beams * (3 * 8 + 6 * 4) < bench.memory(acoustics) < 1e6
 
 

@@ -1,4 +1,4 @@
-"""The bench of hard modes: each mode has a row."""
+"""Benchmark of the hard modes: each mode has a row."""
 
 from sonarium.bench import seek as bench
 

@@ -1,4 +1,4 @@
-"""The bench of separators compares windows with the whole before it takes any time."""
+"""Benchmark of separators: windows are compared with the whole signal before timing."""
 
 from sonarium.bench import separator
 

@@ -1,4 +1,4 @@
-"""The page in a real browser without a network: it fits, every picture is seen, every sound can be played."""
+"""The page in Chromium without a network: it fits, every picture is decoded, every sound can be played."""
 
 import shutil
 from itertools import pairwise
@@ -66,7 +66,7 @@ def browser():
 
 
 def opened(browser: Browser, file: Path, width: int, scheme) -> tuple[Page, list[str]]:
-    """The page with all requests but its own refused, and what it complained of."""
+    """The page, with all requests but its own blocked, and the messages, errors and blocked requests."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, java_script_enabled=True
     )
@@ -101,7 +101,7 @@ def test_it_fits_every_width_and_scheme(browser, file, width, scheme):
 
 def test_every_picture_is_seen_and_every_sound_can_be_played(browser, file):
     tab, complaints = opened(browser, file, 1280, "light")
-    # Decoding is waited for, since the page itself has no script that would.
+    # Wait for decoding here, since the page has no script.
     widths = tab.evaluate(
         "Promise.all([...document.images].map(one => one.decode().then(() => one.naturalWidth)))"
     )
@@ -134,7 +134,7 @@ def test_it_is_for_everyone(browser, file):
 
 
 def contrast(first: list[float], second: list[float]) -> float:
-    """The ratio of the Web Content Accessibility Guidelines 2."""
+    """Contrast ratio as in the Web Content Accessibility Guidelines 2."""
 
     def luminance(colour: list[float]) -> float:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]

@@ -1,7 +1,7 @@
-"""The command line as a person runs it: a process of its own.
+"""The command line as a user runs it, in a separate process.
 
-`start` begins as a shell does. `fork` forks a server that has imported what a training needs: to import it takes
-longer than most of the trainings that are tested.
+`start` launches it as a shell does. `fork` forks a server that has imported the libraries for training, since
+their import takes longer than most of the tested trainings.
 """
 
 import multiprocessing
@@ -36,19 +36,19 @@ def start(*words: str | Path) -> subprocess.Popen:
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
-    """Exit code, output, and what was said on the error stream."""
+    """Exit code, standard output, and standard error without progress lines."""
     process = start(*words)
     out, said = process.communicate(timeout=240)
     return process.returncode, out, without_progress(said)
 
 
 def without_progress(said: str) -> str:
-    """What was said, without the lines by which a slow machine says how far it is."""
+    """Standard error without the progress lines, which are printed on slow machines."""
     return "".join(line for line in said.splitlines(keepends=True) if not re.match(r"[a-z ]+: \d+ of \d+", line))
 
 
 class Pipe:
-    """The end of a pipe that a forked process writes to."""
+    """Write end of a pipe, which is passed to a forked process."""
 
     def __init__(self, end: int) -> None:
         self.end = end
@@ -75,7 +75,7 @@ def command(words: list[str], out: Pipe, said: Pipe) -> None:
 
 
 class Forked:
-    """A forked command, with as much of subprocess.Popen as its tests need."""
+    """A forked command, with the part of the interface of subprocess.Popen that the tests need."""
 
     def __init__(self, words: list[str]) -> None:
         ends = [os.pipe() for _ in range(2)]
@@ -105,7 +105,7 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """What it wrote, once it and all that hold its pipes have ended; no command of the tests fills a pipe."""
+        """Output and errors, once all processes that hold its pipes have ended; no tested command fills a pipe."""
         limit = time.monotonic() + timeout
         out, said = (text_until(limit, end) for end in self.ends)
         self.process.join(max(0.0, limit - time.monotonic()))
@@ -113,7 +113,7 @@ class Forked:
 
 
 def text_until(limit: float, end: int) -> str:
-    """All that is written to a pipe until it is closed."""
+    """Everything written to a pipe until it is closed."""
     written = b""
     while select.select([end], [], [], max(0.0, limit - time.monotonic()))[0]:
         if not (more := os.read(end, 1 << 16)):
@@ -125,7 +125,7 @@ def text_until(limit: float, end: int) -> str:
 
 @contextmanager
 def started_with(values: dict[str, str]):
-    """The server is started with these variables, which Python and OpenMP read once."""
+    """Start the server with these environment variables, which Python and OpenMP read only once."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

@@ -16,7 +16,7 @@ NOTES = {"x": 1500, "y": 3000, "z": 6000}
 
 
 def sing(path, order: str, seed: int) -> list[tuple[float, float, str]]:
-    """A song of tones, one for each label, and where they are."""
+    """Write a song with one tone per label; return (start, stop, label) of each tone."""
     rng, marks, at = np.random.default_rng(seed), [], 0.15
     for label in order:
         length = 0.06 + 0.01 * rng.random()
@@ -33,7 +33,7 @@ def sing(path, order: str, seed: int) -> list[tuple[float, float, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two days of a bird, a day without song, and a file that is no sound; with the truth of each song."""
+    """Two days of a bird, a day without song and with a corrupt file; and the true segments of each song."""
     root = tmp_path_factory.mktemp("annotate") / "songs"
     truth = {
         f"gy/{day}/{n}.wav": sing(root / "gy" / day / f"{n}.wav", "xyzxyzxyz", n)
@@ -96,7 +96,7 @@ def test_a_few_labels_name_all_songs_and_are_kept(folder, tmp_path, capsys):
 
 
 def annotated(out, root) -> dict:
-    """Annotations, beside which their recordings are put, as they are read."""
+    """Annotations as they are read back, with their recordings copied next to them."""
     for path in root.rglob("*.wav"):
         (out / path.relative_to(root)).write_bytes(path.read_bytes())
     return {str(row.path.relative_to(out)): row.segments for row in list_clips(out, "auto", Hints()).rows}

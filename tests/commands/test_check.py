@@ -1,4 +1,4 @@
-"""`sonarium check`: what is there, what is bad and why, and an exit code that says whether it will do."""
+"""`sonarium check`: contents of a folder, bad files with reasons, and an exit code that says if it is ready."""
 
 import json
 
@@ -120,7 +120,7 @@ def test_the_same_recording_twice_is_told(folder, check):
 
 @pytest.mark.parametrize("group", ["who", "file"])
 def test_it_is_not_ready_where_no_split_could_be_trusted(group, folder, tmp_path, check):
-    """Two speakers take turns in each file; and all are in one group."""
+    """In each file two speakers alternate; the column `all` has a single group."""
     rows = [
         f"{path},{start},{start + 0.5},{'ab'[int(2 * start)]},x"
         for path in folder.rglob("*.wav")
@@ -227,9 +227,9 @@ def test_real_corpora(shared_data, tmp_path, check):
     told = json.loads(out)
     assert (code, told["files"], sum(told["segments"].values()), told["rates"]) == (0, 14, 799, {"32000": 14})
     assert told["hours"] == pytest.approx(128.3 / 3600, rel=1e-3)
-    # There is one bird, so that songs are what can be held back.
+    # There is one bird, so the groups of the split are songs.
     assert told["group"] == "file" and len(told["groups"]) == 14
-    # As its README counts them.
+    # Counts of its README.
     told = json.loads(check(shared_data / "zebra_finch" / "adults", "--json")[1])
     assert (told["segments"], told["read"]) == ({"zebra_finch_0": 63 + 45 + 136}, {".json": 13})
     told = json.loads(check(shared_data / "librispeech", "--json")[1])

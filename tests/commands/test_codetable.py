@@ -1,4 +1,4 @@
-"""The table of codes: many short files share the row groups of Parquet, and an interruption leaves nothing."""
+"""The table of codes: short files share row groups of Parquet, and an interruption leaves no file."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

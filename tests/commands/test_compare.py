@@ -1,4 +1,4 @@
-"""Both studies' forms and ours agree at every time; a form that is wrong is found out."""
+"""Both studies' forms of the CPC loss and ours agree at every time; a wrong form is detected."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_the_forms_agree_at_every_time(capsys, bits):
     said = found(capsys, "--bits", bits)
     assert said["agree"] and said["weights_kept"]
     assert said["forms"] == ["study-jefflai108", "study-spijkervet", "sonarium"]
-    # 3200 samples make 20 frames, of which 4 are ahead of the last time.
+    # 3200 samples are 20 frames; the last time has 4 frames ahead of it.
     assert [row["time"] for row in said["times"]] == list(range(16))
     assert all(set(row["losses"]) == set(said["forms"]) for row in said["times"])
     assert len({row["losses"]["sonarium"] for row in said["times"]}) == 16
@@ -43,7 +43,7 @@ def test_on_speech_from_files(capsys, shared_data: Path):
 
 
 def test_at_the_size_of_the_study_on_speech(shared_data: Path):
-    """Wide layers have millions of ReLUs, of which one that rounding turns over would show."""
+    """Wide layers have millions of ReLUs; a single one whose sign is changed by rounding would show."""
     speech = sorted(shared_data.glob("librispeech/**/*.flac"))[:2]
     flags = compare.CompareFlags(sound=tuple(speech), clips=2, seconds=0.32)
     wave = compare.clips_of(flags).double()

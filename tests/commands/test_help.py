@@ -1,4 +1,4 @@
-"""Help: every verb has it, and every flag of every configuration is explained in it."""
+"""Help: every verb has a page, which explains every flag of every configuration."""
 
 import contextlib
 import os
@@ -29,12 +29,12 @@ HELPS = [
 
 
 def sentences(page: str) -> dict[str, str]:
-    """What the help says of each flag and each word that goes without one."""
+    """Help text of each flag and positional argument."""
     found: dict[str, str] = {}
     for line in re.sub(r"\x1b\[[0-9;]*m", "", page).replace("│", " ").splitlines():
         indent = len(line) - len(line.lstrip())
         if indent == 2 and re.match(r"--?[a-z]|[A-Z]+…?(  |$)", line.strip()):
-            # The flag with its values; what it means is set off by two blanks, or on the lines that follow.
+            # The flag with its values; its text follows after two blanks, or on the next lines.
             flag, _, said = line.strip().partition("  ")
             found[flag] = said.strip()
         elif indent > 2 and found:
@@ -64,7 +64,7 @@ def test_sentences_are_laid_out_for_the_terminal_and_not_for_the_source(capsys, 
         page = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).replace("│", " ")
         above = ""
         for line in page.splitlines():
-            # Where a flag is as long as its column, its sentence begins on the next line.
+            # If a flag fills its column, its sentence begins on the next line.
             alone = above.startswith("  -") and "  " not in above.strip()
             assert alone or not line.startswith(" " * 20) or not line.strip(), f"{above}\n{line}"
             above = line

@@ -1,4 +1,4 @@
-"""Models of one code a clip on recordings: a code for each piece, judged by labels as frames are."""
+"""Models with one code per clip, on recordings: one code per piece, evaluated by labels like codes of frames."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sonarium.__main__ import dispatch
 from sonarium.runs.build import open_run
 
 WITHOUT_MEANING = {"mig", "beta_vae", "factor_vae", "dci_disentanglement", "modularity", "dead_codes"}
-"""Scores of planted causes, of which recordings have none."""
+"""Scores for known factors, which recordings do not have."""
 
 
 @pytest.fixture(autouse=True)

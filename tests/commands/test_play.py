@@ -1,4 +1,4 @@
-"""`sonarium play`: scripted agents with their films, walking by keyboard, and a terminal that stays as it was."""
+"""`sonarium play`: scripted agents with films, keyboard control, and a terminal whose modes are restored."""
 
 import fcntl
 import io
@@ -35,7 +35,7 @@ SHORT = "--smallest 3 --largest 4 --start-distance 1 --max-steps 12".split()
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """What the verb prints, and the folder that it fills."""
+    """The folder that the verb fills."""
     out = tmp_path_factory.mktemp("play") / "out"
     main([*"--agent oracle random --episodes 2 --films 1 --json --out".split(), str(out), *QUICK, *SHORT])
     return out
@@ -179,7 +179,7 @@ def test_without_display_or_terminal_one_is_told_what_to_do(monkeypatch):
 
 
 def in_terminal(keys: list[bytes], number: int | None = None) -> tuple[int, str, bool]:
-    """Play in a terminal: exit code, all that was written there, and whether its modes are as before."""
+    """Play in a pseudo-terminal: exit code, everything written to it, and whether its modes are restored."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     before = termios.tcgetattr(theirs)
@@ -187,7 +187,7 @@ def in_terminal(keys: list[bytes], number: int | None = None) -> tuple[int, str,
         [*SONARIUM, "play", "--threads", "1", "--order", "1", "--seed", "2"],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         env={name: value for name, value in ENVIRONMENT.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")},
-        # Ctrl-C reaches the processes whose own terminal it is.
+        # Ctrl-C reaches only processes that have this controlling terminal.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     written, last, give_up = b"", 0.0, time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""What only a process of its own can show: pipes that break, outputs that are full, silence, and signals."""
+"""Behaviour that only a separate process shows: broken pipes, full outputs, no stray messages, and signals."""
 
 import signal
 import subprocess

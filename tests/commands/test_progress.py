@@ -1,4 +1,4 @@
-"""Progress where no terminal watches: a line now and then, by a clock that the tests turn."""
+"""Progress without a terminal: occasional lines, timed by a fake clock."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_a_line_every_tenth_and_at_the_latest_after_half_a_minute():
     watched = Watched()
     for step in range(1, 1001):
         watched.report(0.2, step)
-    # A tenth takes 20 s, which is sooner than half a minute.
+    # A tenth takes 20 s, less than half a minute.
     assert len(watched.said) == 10
     assert watched.said[4] == "training: 500 of 1000 (50%), 5.01/s, 100 s left, total 1.5"
     watched = Watched()

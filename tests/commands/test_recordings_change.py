@@ -1,4 +1,4 @@
-"""Recordings that change, whose names are no text, that are too short: no leak, and no silence."""
+"""Recordings that change, have undecodable names or are too short: no leak, and nothing goes unreported."""
 
 import csv
 import json
@@ -235,7 +235,7 @@ def test_the_untrained_model_is_saved_by_no_steps_and_can_be_trained_later(speec
     assert "step 0: the untrained model is saved" in capsys.readouterr().out
     dispatch(["score", str(tmp_path / "run"), "--json"])
     [found] = json.loads(capsys.readouterr().out)["runs"]
-    # The same codes as the control, up to the seed of the weights: nothing was learnt.
+    # Codes of an untrained model, like those of the control, up to the seed of the weights.
     assert found["step"] == 0 and found["scores"].keys() == found["controls"]["random"].keys()
     dispatch(["encode", str(tmp_path / "run"), str(speech / WORDS[0]), "--out", str(tmp_path / "codes.npz")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])

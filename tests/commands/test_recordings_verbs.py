@@ -25,12 +25,12 @@ from sonarium.report.album import read_index
 from sonarium.runs.build import open_run
 
 HOP = 160
-"""Samples from one frame to the next: 20 ms at 8 kHz."""
+"""Hop length in samples: 20 ms at 8 kHz."""
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Speech of a kind, one broken file among it; decoded sound is kept beside it."""
+    """A corpus of synthetic words, with one corrupt file."""
     root = write_corpus(tmp_path_factory.mktemp("recordings") / "speech")
     (root / WORDS[0] / "ann_9.wav").write_bytes(b"RIFF of a guitar")
     return root
@@ -286,12 +286,12 @@ def test_what_is_exported_is_scored_as_the_run_is(runs, corpus, capsys, tmp_path
     }
     assert own["scores"] == pytest.approx(other["scores"], abs=0.02)
     assert all(other["controls"][name] == own["controls"][name] for name in ("log_mel", "mfcc", "chance"))
-    # Without a run, on the same clips and the same split.
+    # Without a run, on the same clips and split.
     with unchecked():
         world = ["--path", corpus, *SMALL, "--bad-fraction", 0.1, "--test", 0.4]
         alone = read(capsys, "score", "--encoder", file, "--world", "recordings", *world)["runs"][0]
     assert alone["scores"] == other["scores"] and alone["step"] == 0
-    # The folder is a run like any other: it is ears, an upstream run, a column of a page.
+    # The folder is a run like any other: it encodes, is the upstream run of another, and is on the page.
     wave, rate = soundfile.read(corpus / WORDS[0] / "cy_1.wav")
     ears = sonarium.load(tmp_path / "ears").encode(wave, rate)
     np.testing.assert_allclose(ears, sonarium.load(runs[0]).encode(wave, rate), atol=1e-4)
@@ -358,7 +358,7 @@ def test_runs_of_one_split_share_world_and_controls(corpus, capsys, tmp_path, wi
 
     monkeypatch.setattr("sonarium.evaluation.probing.extract", extract)
     one, other = read(capsys, "score", tmp_path / "0", tmp_path / "1")["runs"]
-    # Learner, two settings of each of two controls, and the untrained network; then learner and untrained alone.
+    # Learner, two settings of each of two controls, and the untrained network; then only learner and untrained.
     assert sorted(heard) == [""] * 4 + ["equal levels"] * 2 + ["levels kept"] * 2
     assert all(one["controls"][name] == other["controls"][name] for name in ("log_mel", "mfcc", "chance"))
     assert one["controls"]["random"] != other["controls"]["random"]
@@ -401,7 +401,7 @@ def test_the_same_sound_under_two_names_must_not_lie_on_both_sides(corpus, tmp_p
 def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tmp_path, capsys):
     for number in range(6):
         wave = 0.1 * np.random.default_rng(number).standard_normal(4000)
-        # The run folder lies among them, and its own sounds are no recordings.
+        # The run folder lies in the same folder, and its sounds must not count as recordings.
         soundfile.write(tmp_path / f"{number}.wav", wave, RATE)
     words = ["--path", tmp_path, "--rate", RATE, "--seconds", 0.4, "--batch-size", 2, "--test", 0.7, "--steps", 2]
     own = {"cpc": TINY[:-2], "vae": ["--network", "dense"]}
@@ -413,7 +413,7 @@ def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tm
         assert {medium.group.split("/")[0] for medium in media} == drawn[model]
         assert model == "vae" or "Nearest to this: " in " ".join(medium.title for medium in media)
         if model == "vae":
-            # Its likelihood needs no labels.
+            # The likelihood requires no labels.
             capsys.readouterr()
             dispatch(["score", str(run)])
             assert "ELBO" in capsys.readouterr().out

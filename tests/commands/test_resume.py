@@ -1,4 +1,4 @@
-"""Whatever stops a training, the same words again end as if nothing had."""
+"""After any interruption of a training, the same command ends with the same bits as without."""
 
 import random
 import shutil
@@ -35,7 +35,7 @@ def lines(folder: Path) -> int:
 
 
 def stop_after(words: Sequence[str], folder: Path, records: int, how: signal.Signals) -> int:
-    """Start the training, send it the signal once it has so many records, and return its exit code."""
+    """Start the training, send it a signal once it has this number of records, and return its exit code."""
     process = fork(*words, "--run", folder, "--steps", str(STEPS))
     limit = time.monotonic() + 200
     while lines(folder) < records and process.poll() is None and time.monotonic() < limit:
@@ -53,12 +53,12 @@ def weights(folder: Path, step: int = STEPS) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    """They are made when all is saved, and would take most of the time."""
+    """Pictures are made after everything is saved, and would take most of the time."""
     monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 def here(*words: object) -> None:
-    """The same words in this process, which need not be started anew."""
+    """Run the command in this process, which saves starting another."""
     dispatch([*map(str, words)])
 
 

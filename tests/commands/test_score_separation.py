@@ -1,4 +1,4 @@
-"""`sonarium score --separation`: how agents hear in the episodes that they are scored in."""
+"""`sonarium score --separation`: separation and localisation in the episodes that agents are scored in."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def scored(capsys, *words: str) -> dict:
 
 
 def by_hand(run: str, setting: str, seed: int) -> tuple[list[dict[str, float]], int]:
-    """The windows of one episode in the single environment, and how many are silent."""
+    """Scores of the windows of one episode in the single environment, and the number of silent windows."""
     agent, config = open_run(Path(run)).learner, SUITE[setting].tested
     assert isinstance(agent, Agent) and isinstance(agent, Stochastic)
     agent.greedy = True

@@ -1,4 +1,4 @@
-"""Separators by the command line: from training to separated files, the page, and what is refused."""
+"""Separators on the command line: training, scores, separated files, the page, and refused input."""
 
 import json
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_it_is_exported_with_its_sources(run, tmp_path, capsys):
         wave = 0.1 * torch.randn(2, 5001, generator=torch.Generator().manual_seed(3))
         sources = torch.export.load(tmp_path / "out" / "model.pt2").module()(wave[None])[0]
         separator: Any = open_learner(run)[1]
-        # Source by source, ear by ear.
+        # The axes are (source, ear, time).
         apart = separator.separate(wave.T[None])[0]
         assert sources.shape == (2, 2, 5001)
         for source in range(2):

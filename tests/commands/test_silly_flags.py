@@ -1,4 +1,4 @@
-"""Every flag of every verb, with the same silly values: refused in one line, or a model is made of it."""
+"""Every flag of every verb, with the same silly values: refused in one line, or a model can be built."""
 
 import dataclasses
 import importlib
@@ -24,11 +24,11 @@ from sonarium.worlds.contract import Signal
 
 SILLY = (-1, 0, 10**6, 10**29, 10**400, -1.0, 0.0, 1e-308, 1e6, 1e308, float("nan"), float("inf"), -float("inf"))
 ENDLESS = {"seed", "split_seed", "batch_size", "cache_megabytes", "log_every", "save_every"}
-"""Whole numbers without a largest: nothing is made of their size before a world has as many clips."""
+"""Integers without an upper bound: they size nothing before a world has that number of clips."""
 
 
 def configurations() -> dict[str, Any]:
-    """Every configuration that flags come from."""
+    """Every configuration that has flags."""
     found: dict[str, Any] = {f"world {name}": entry.Config() for name, entry in WORLDS.items()}
     for name, entry in MODELS.items():
         kind = entry.kinds[0]
@@ -60,7 +60,7 @@ def numeric(leaf: Leaf) -> bool:
 
 
 def silly(leaf: Leaf) -> Iterator[Any]:
-    """The silly values that a parser of the flag lets through."""
+    """The silly values that the parser of the flag accepts."""
     for value in SILLY:
         whole = (fits(leaf.hint, 1) and not fits(leaf.hint, 1.5)) or (
             fits(leaf.hint, (1,)) and not fits(leaf.hint, (1.5,))
@@ -122,7 +122,7 @@ def test_every_number_of_a_verb_has_a_range(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_accepted_makes_a_model_or_is_refused(name):
-    """At the ends of all ranges; a model that is too large is refused before it fills the memory."""
+    """At both ends of every range; a model that is too large is refused before it fills the memory."""
     entry = MODELS[name]
     kind = entry.kinds[0]
     signal = {

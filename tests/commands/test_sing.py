@@ -1,4 +1,4 @@
-"""Songs and development through the command line, on birds so small that each verb takes a second or so."""
+"""Generated songs and development on the command line, on birds so small that each verb takes about a second."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_a_model_of_sequences_sings(model, runs, tmp_path, capsys):
     wave, rate = soundfile.read(tmp_path / "song.wav", dtype="float32")
     assert rate == 16_000 and len(wave) == 11_200 and np.isfinite(wave).all() and wave.std() > 0
     read(capsys, *words, "--out", tmp_path / "again.wav")
-    # A Fourier transform rounds by where its numbers lie in memory.
+    # The rounding of a Fourier transform depends on the alignment of its memory.
     again, _ = soundfile.read(tmp_path / "again.wav", dtype="float32")
     np.testing.assert_allclose(again, wave, rtol=0, atol=4 / 2**15)
     read(capsys, *words, "--seed", 1, "--out", tmp_path / "other.wav")

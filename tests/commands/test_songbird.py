@@ -1,4 +1,4 @@
-"""Songbirds through the command line: written, sung again, refused in one line."""
+"""Songbirds on the command line: songs are written, resynthesised from gestures, and refused in one line."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def test_what_is_no_song_is_refused_in_one_line(songs, tmp_path):
 
 
 def test_a_gan_learns_songs_and_whole_files_go_through_its_codes(songs, tmp_path, capsys):
-    """One day, then another from its weights; back to sound to the last sample."""
+    """Train on one day, then on another from its weights; reconstructions have the length of the song."""
     world = ["--world", "songbird", *SMALL, "--days", "45", "90", "--ngf", "2", "--ndf", "2"]
     common = ["train", "mrgan", *world, "--steps", "1", "--batch-size", "4", "--json"]
     first, second, out = tmp_path / "45", tmp_path / "90", tmp_path / "again"

@@ -1,4 +1,4 @@
-"""seek-suite in the verbs: training in a setting, and scoring a run in several."""
+"""seek-suite on the command line: training in one setting, and scoring a run in several."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_run_is_scored_in_the_setting_that_it_was_trained_in(tmp_path, capsys)
     assert list(found["suite"][str(run)]) == ["stops"] and "return" in found["runs"][0]["scores"]
     own = found["suite"][str(run)]["stops"]
     assert list(own) == [*BESIDE, "agent"] and {"success", "sna", "spl"} <= own["agent"].keys()
-    # The same episodes as when they are asked for; other settings that were played alike are kept.
+    # The same episodes as with --suite; rows of other settings with the same episodes are kept.
     score([str(run), "--suite", "stops", "--episodes", "2", "--json"])
     assert json.loads(capsys.readouterr().out)["suite"][str(run)]["stops"] == own
     kept = json.loads((run / "suite.json").read_text())
@@ -68,7 +68,7 @@ def test_a_run_is_scored_in_the_setting_that_it_was_trained_in(tmp_path, capsys)
     score([str(run), "--episodes", "3"])
     said = capsys.readouterr().out
     assert all(word in said for word in (*BESIDE, "stops", "sna", "return", "3 held-out episodes"))
-    # Rows of other episodes do not stand beside them.
+    # Rows with another number of episodes are dropped.
     assert list(json.loads((run / "suite.json").read_text())["suite"]) == ["stops"]
 
 

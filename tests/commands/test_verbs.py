@@ -1,4 +1,4 @@
-"""Every verb, from training to the page, on worlds so small that each takes a second or so."""
+"""Every verb, from training to the page, on worlds so small that each takes about a second."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ TONES = f"--frequencies 6 --amplitudes 3 --seconds {SECONDS} --network dense --t
 
 
 def read(capsys, *words: object) -> dict:
-    """What a verb prints as JSON, and nothing besides."""
+    """JSON output of a verb, which must be its only output."""
     dispatch([*map(str, words), "--json"])
     said = capsys.readouterr()
     assert said.err == ""
@@ -38,7 +38,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     dispatch(["train", "vae", *TONES, "--steps", "3", "--run", str(found["tones"])])
     dispatch(["train", "vae", "--world", "digits", "--steps", "3", "--run", str(found["digits"])])
     with pytest.MonkeyPatch.context() as patch:
-        # The pictures of the others will do.
+        # The pictures of the other runs suffice.
         patch.setattr("sonarium.runs.train.present", lambda *_: None)
         dispatch(["train", "vae", *TONES, "--steps", "3", "--seed", "1", "--run", str(found["again"])])
     return found

@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input: one line that says what, where and what to do, and a code that is not 0."""
+"""Wrong input of any kind: one line that says what, where and the remedy, and a non-zero exit code."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ SMALL = f"train vae {TONES} --steps 2 --run"
 
 @contextmanager
 def signals_kept():
-    """`main` is made for a process of its own, and changes what signals do in it."""
+    """Restore the signal handlers, which `main` replaces because it expects its own process."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -54,7 +54,7 @@ def sonarium(monkeypatch, capsys):
 
 @pytest.fixture(scope="module", autouse=True)
 def without_pictures():
-    """They are made when all is saved, and would take most of the time."""
+    """Pictures are made after everything is saved, and would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sonarium.runs.train.present", lambda *_: None)
         yield
@@ -62,7 +62,7 @@ def without_pictures():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, without_pictures) -> Path:
-    """A run of two updates on tones, with a sound to encode in it."""
+    """A run of two steps on tones, with a sound file to encode in its folder."""
     folder = tmp_path_factory.mktemp("wrong") / "run"
     patch = pytest.MonkeyPatch()
     patch.setattr(sys, "argv", ["sonarium", *SMALL.split(), str(folder)])
@@ -296,7 +296,7 @@ def test_a_diverging_training_and_weights_beyond_memory(sonarium, tmp_path, monk
     words = f"train vae --world digits --steps 40 --run {tmp_path}"
     refused(sonarium(f"{words}/a --learning-rate 1e9"), 1, "the training has diverged; start a new --run")
     assert RunFolder.read(tmp_path / "a").load() is None
-    # A machine of a megabyte; one of terabytes would make what none of ours can.
+    # Pretend 1 MB of memory, since no model is too large for every machine.
     monkeypatch.setattr("os.sysconf", lambda _: 1024)
     refused(sonarium(f"{words}/b"), 1, "not enough memory")
     assert not (tmp_path / "b").exists()

@@ -1,4 +1,4 @@
-"""The worlds that contracts are tested on, each made once."""
+"""The worlds that the contracts are tested on, each built once."""
 
 from functools import cache
 
@@ -8,17 +8,17 @@ from contracts.small import data_for, world_of
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Where worlds that are read from files have them."""
+    """Folder for the files of worlds that are read from files."""
     return tmp_path_factory.mktemp("worlds")
 
 
 @pytest.fixture(scope="session")
 def made(folder):
-    """A world by its name."""
+    """Function that returns a world by its name."""
     return cache(lambda name: world_of(name, folder))
 
 
 @pytest.fixture(scope="session")
 def data(folder):
-    """A world of this form of signal."""
+    """Function that returns a world by its kind of signal."""
     return cache(lambda kind: data_for(kind, folder))

@@ -1,6 +1,6 @@
-"""Small configurations of what is in the catalogue, for contracts that are tested over all of it.
+"""Small configurations of the entries of the catalogue, for tests of contracts over all entries.
 
-What another package adds is taken at its defaults.
+Entries of other packages keep their defaults.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from sonarium.worlds.contract import Batch, Factor, Signal, SignalKind, World
 
 SEED = 3
 OF_CODES = "codes"
-"""The world that another run makes, which has no entry."""
+"""The world of codes of another run, which has no entry in the catalogue."""
 EVERY_WORLD = (*WORLDS.loadable(), OF_CODES)
 
 
 def config_of(world: str, folder: Path) -> Any:
-    """A configuration of a world in the catalogue, whose files are written to the folder."""
+    """Small configuration of a world in the catalogue; its files are written to the folder."""
     entry = WORLDS[world]
     if world in ("tones", "syntone"):
         slow = {"glide_semitones": 3.0, "tremolo_db": 6.0} if world == "tones" else {}
@@ -65,11 +65,11 @@ def world_of(name: str, folder: Path) -> World:
 
 
 def ignore(stage: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Progress callback that does nothing."""
 
 
 class Ramps(World):
-    """Clips of unequal length, with all that is known of clips; sample t of clip i is i + t / 1000."""
+    """Clips of unequal length with factors, tracks, groups and segments; sample t of clip i is i + t / 1000."""
 
     name = "ramps"
     signal = Signal("wave", (40,), 100)
@@ -104,7 +104,7 @@ class Ramps(World):
 
 
 def encoded() -> Encoded:
-    """Codes of these clips: four numbers, ten times a second."""
+    """Codes of the clips of `Ramps`: four numbers at 10 Hz."""
     world = Ramps()
     batch = world.whole(torch.arange(len(world)))
     counts = world.lengths(batch.index) // 10
@@ -115,7 +115,7 @@ def encoded() -> Encoded:
 
 
 def data_for(kind: SignalKind, folder: Path) -> World:
-    """Clips of each form of signal, of unequal length where there can be."""
+    """World of a kind of signal, with clips of unequal length where possible."""
     names = {"wave": "recordings", "picture": "digits", "codes": OF_CODES, "binaural": "mixtures"}
     return world_of(names[kind], folder)
 
@@ -162,7 +162,7 @@ def mrgan(config: Any) -> Any:
 
 
 def separator(config: Any) -> Any:
-    # A schedule that decays is completed by the number of steps.
+    # A decaying schedule would require the number of steps.
     return replace(config, units=8, descent=replace(config.descent, schedule=ScheduleConfig()))
 
 

@@ -1,4 +1,4 @@
-"""What every learning agent and every environment of ours promises."""
+"""Contract of every learning agent, and of our environments."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_state_that_was_saved_goes_on_bit_for_bit(name, tmp_path):
 
 
 def agent_of(name: str) -> Any:
-    """Untrained, with the schedules of a run of STEPS."""
+    """An untrained agent, with the schedules of a run of STEPS."""
     env, entry = make(ENV), AGENTS[name]
     config = entry.complete(entry.presets["default"](), STEPS)
     with torch.random.fork_rng(devices=[]):
@@ -85,7 +85,7 @@ def fitted(name: str, folder: Path, steps: int) -> None:
 
 @pytest.mark.parametrize("name", AGENTS.loadable())
 def test_resumed_it_goes_on_bit_for_bit(name, tmp_path):
-    """Environments, memory and replay among what is restored."""
+    """Including environments, memory and replay."""
     fitted(name, tmp_path / "whole", STEPS)
     for steps in (1, 4, STEPS):
         fitted(name, tmp_path / "broken", steps)
@@ -104,7 +104,7 @@ def test_each_slot_has_an_action_of_the_space(name):
     memory, actions, extras = agent.act(memory, observations, first, generator, {})
     assert len(actions) == 5 and all(env.action_space.contains(action) for action in actions)
     assert all(len(value) == 5 for value in extras.values())
-    # The memory of an episode that is over is ignored.
+    # The memory of a finished episode is ignored.
     used, _, _ = agent.act(memory, observations, np.zeros(5, bool), generator, {})
     every = np.ones(5, bool)
     one, two = (

@@ -1,4 +1,4 @@
-"""What every entry of the catalogue promises the command line: a summary, defaults, help, and configurations that
+"""Contract of every catalogue entry with the command line: a summary, defaults, help, and configurations that
 survive JSON."""
 
 import json
@@ -15,7 +15,7 @@ FRONTS = [entry.Config for entry in FRONT_ENDS.loadable().values()]
 
 
 def configurations() -> dict[str, list[Any]]:
-    """All configurations of each entry that has any."""
+    """Configurations of all presets and kinds of signal, by entry."""
     found: dict[str, list[Any]] = {}
     for name, world in WORLDS.loadable().items():
         found[f"world {name}"] = [world.Config()]

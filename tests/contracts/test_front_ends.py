@@ -1,5 +1,5 @@
-"""What every front end promises: the shape it announces, finite features, a scale that is saved, and frames that
-depend on their clip alone."""
+"""Contract of every front end: the shape it announces, finite features, a scale that is saved, and frames that
+depend only on their clip."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize(("name", "kind"), CASES)
 
 
 def fitted(name: str, world: World) -> tuple[FrontEnd, Batch]:
-    """A front end with a scale, and pieces of clips that fill them."""
+    """A front end with fitted scale, and pieces that their clips fill without padding."""
     front = FRONT_ENDS[name].Config().build(world.signal)
     index = torch.arange(12)
     front.fit_batches(iter([world.excerpt(index)]))
@@ -56,7 +56,7 @@ def test_its_scale_is_saved_with_the_learner(name, kind, data):
 
 
 def test_padding_has_no_part_in_the_scale(name, kind, data):
-    """Silence behind clips would lower a mean."""
+    """If padding counted, its silence would lower the mean."""
     world = data(kind)
     front, batch = fitted(name, world)
     if front.frames(torch.tensor([batch.signal.shape[1]])) is None:
@@ -96,6 +96,6 @@ def test_a_picture_of_features_can_be_drawn_and_inverted_where_it_says_so(name, 
         return
     waves = front.invert(features, length, 8, torch.Generator().manual_seed(0))
     assert waves.shape == (len(features), length) and waves.isfinite().all()
-    # What is made has much of the features of what it was made from.
+    # Features of the inverted sound correlate with those that it was inverted from.
     found = torch.corrcoef(torch.stack([front(waves).flatten(), features.flatten()]))[0, 1]
     assert found > 0.8

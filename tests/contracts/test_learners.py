@@ -1,4 +1,4 @@
-"""What every learner promises, by its abilities: foreign ones and predictive coding among them."""
+"""Contract of every learner, by its abilities, including predictive coding and learners of other packages."""
 
 import math
 import re
@@ -39,7 +39,7 @@ LOGGED = re.compile(r"[a-z_]+/[\w.-]+")
 
 
 def test_every_preset_learns_or_refuses_the_form_of_signal(name, kind, data, tmp_path):
-    """A preset may be for one form of signal alone, and says so; the default takes all that the entry names."""
+    """A preset may refuse kinds of signal, with a remedy; the default accepts all kinds that the entry names."""
     world, refused = data(kind), {}
     for preset in MODELS[name].presets:
         try:
@@ -74,7 +74,7 @@ def test_randomness_comes_from_the_engine_alone(name, kind, data, tmp_path):
 
 
 def source_of(name: str, learner: Learner, world: World, size: int = 8) -> Clips:
-    """Some of the clips of a world, as `sonarium train` would feed them."""
+    """Batches of the first clips of a world, as in `sonarium train`."""
     entry = MODELS[name]
     config = ClipsConfig(
         batch_size=max(size, learner.minimum_batch_size), cut=entry.cut, drop_last=entry.drop_last
@@ -90,7 +90,7 @@ def engine_for(folder: Path) -> FabricEngine:
 
 
 def prepared(name: str, world: World, folder: Path, size: int = 8) -> tuple[Any, Clips, FabricEngine]:
-    """A learner before its first step, what feeds it, and what runs it."""
+    """A learner before its first step, its source of clips, and its engine."""
     learner = learner_of(name, world.signal.kind, world.signal)
     source, engine = source_of(name, learner, world, size), engine_for(folder)
     assert all(isinstance(said, str) for said in learner.check(source))
@@ -107,7 +107,7 @@ def trained(name: str, world: World, folder: Path, steps: int = 2) -> Any:
 
 
 def some(learner: Any, world: World, clips: int = 6) -> Batch:
-    """Clips of the form that it encodes: of any length, or of that of the signal."""
+    """Clips that the learner can encode: of any length for a frame encoder, else of the length of the signal."""
     index = torch.arange(clips)
     return world.whole(index) if isinstance(learner, FrameEncoder) else world.excerpt(index)
 
@@ -143,7 +143,7 @@ def test_validation_says_what_an_update_would_and_changes_nothing(name, kind, da
     found = measure(learner)
     assert found.metrics.keys() == terms.keys() and math.isfinite(found.score)
     assert measure(learner) == found and torch.equal(engine.generator.get_state(), drawn) and learner.training
-    # Each batch meets the learner as it is saved, whatever an update leaves in it.
+    # Each batch is scored by the learner as it is saved, even if an update has side effects.
     rehearsal, alone = Rehearsal(engine), []
     for step in range(measure.batches):
         alone.append(deepcopy(learner).eval().update(clips.at(step), rehearsal))
@@ -167,7 +167,7 @@ def test_the_smallest_batch_is_enough(name, kind, data, tmp_path):
 
 
 def fitted(name: str, world: World, folder: Path, steps: int, seed: int = SEED) -> Learner:
-    """Trained as `sonarium train` does, from wherever the folder stands; passes end within few steps."""
+    """Train as `sonarium train` does, resuming from the folder; a pass takes few steps."""
     learner = learner_of(name, world.signal.kind, world.signal, seed=seed)
     run = RunFolder.create(folder, {"model": name}, dict)
     loop = LoopConfig(seed=SEED, log_every=2, save_every=100)
@@ -176,10 +176,10 @@ def fitted(name: str, world: World, folder: Path, steps: int, seed: int = SEED) 
 
 
 def test_resumed_it_goes_on_bit_for_bit(name, kind, data, tmp_path):
-    """A checkpoint has all that a step needs: weights, parts, random numbers, and the means that are logged."""
+    """A checkpoint has all that a step requires: weights, parts, random numbers, and the means to be logged."""
     fitted(name, data(kind), tmp_path / "whole", 5)
     for steps in (1, 3, 5):
-        # What is resumed begins with other weights, which must not be seen.
+        # The resumed learner is initialised with other weights, which must have no effect.
         fitted(name, data(kind), tmp_path / "broken", steps, SEED if steps == 1 else SEED + steps)
     for file in ("weights.safetensors", "state.safetensors", "state.json"):
         path = Path("checkpoints") / "step-5" / file
@@ -283,7 +283,7 @@ def test_a_density_bounds_and_a_describer_names_each_code(name, kind, data, tmp_
         weights, again = (learner.log_weights(batch, 3, torch.Generator().manual_seed(1)) for _ in range(2))
         assert weights.shape == (3, len(batch.index)) and weights.isfinite().all() and torch.equal(weights, again)
         assert (weights[0] != weights[1]).all()
-        # The bound of importance weighting is the tighter one (Burda et al. 2016).
+        # The importance-weighted bound is the tighter one (Burda et al. 2016).
         assert (weights.logsumexp(0) - torch.tensor(3.0).log() >= weights.mean(0) - 1e-3).all()
     if isinstance(learner, Describer):
         found, central, traversals = learner.describe([batch])

@@ -1,5 +1,5 @@
-"""What every measure promises: its bounds, the same number for the same arrays, and no regard for the order of
-codes or clips; and that it places the factors themselves above chance."""
+"""Contract of every measure: bounds, equal scores for equal arrays, invariance to the order of codes and of clips,
+and a score above chance for the factors themselves."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from sonarium.measures.disentanglement.scores import disentangle
 DISCRETE = (True, False, True)
 CLIPS = 240
 ALIKE = 0.01
-"""Difference between two draws that none of a few others has shown."""
+"""Tolerance, in addition to twice the spread over a few seeds."""
 
 
 def built_in(codes, factors, discrete, seed):
@@ -25,12 +25,12 @@ EVERY = MEASURES.loadable() | {
     "disentanglement": MeasureEntry("what is always applied", built_in, disentanglement.MEANINGS)
 }
 LEFT_OUT = {("disentanglement", "one alive"): {"dci_completeness"}}
-"""By measure and codes: scores that could not fail."""
+"""By measure and kind of codes: scores that are omitted because they would be trivial."""
 pytestmark = pytest.mark.parametrize("name", EVERY)
 
 
 def factors_of(clips: int = CLIPS) -> np.ndarray:
-    """Categories and a number, each independent of the others."""
+    """Two categorical factors and a number, independent of each other."""
     random = np.random.default_rng(0)
     return (
         np.stack([random.integers(0, 3, clips), random.integers(0, 10, clips), random.integers(0, 4, clips)], 1)
@@ -73,12 +73,12 @@ def test_scores_lie_in_the_range_that_is_stated(name, kind):
 
 
 def test_the_order_of_codes_and_clips_does_not_matter(name):
-    """Up to what a measure draws at random: halves of the clips, forests."""
+    """Up to the random numbers of a measure: halves of the clips, random forests."""
     entry, factors = EVERY[name], factors_of()
     codes = codes_of("mixed", factors)
     random = np.random.default_rng(2)
     found = entry.function(codes, factors, DISCRETE, 5)
-    # How much a score varies if the clips stay and the seed changes.
+    # Variation of a score over seeds, for the same clips.
     others = [entry.function(codes, factors, DISCRETE, seed) for seed in range(6, 11)]
     shuffled = random.permutation(CLIPS)
     by_code = entry.function(codes[:, [2, 0, 3, 1]], factors, DISCRETE, 5)

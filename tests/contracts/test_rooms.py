@@ -1,4 +1,4 @@
-"""What every room shape promises: corners that enclose a room of the stated extent, from the generator alone."""
+"""Contract of every room shape: corners enclose a room of the stated extent, and depend only on the generator."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every world promises, foreign ones and the codes of a run among them."""
+"""Contract of every world, including the codes of a run and worlds of other packages."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("name", EVERY_WORLD)
 
 
 def some(world: World) -> torch.Tensor:
-    """Clips from everywhere."""
+    """Indices of clips, spread over the world."""
     return torch.linspace(0, len(world) - 1, min(MOST, len(world))).long()
 
 
@@ -28,7 +28,7 @@ def lengths_of(world: World, batch: Batch) -> torch.Tensor:
 
 
 def check_equal(world: World, row: Batch, at: int, whole: Batch, place: int) -> None:
-    """A clip is the same in two batches, apart from the padding."""
+    """Assert that a clip is equal in two batches, except for padding."""
     length = int(lengths_of(world, whole)[place])
     assert int(lengths_of(world, row)[at]) == length
     assert torch.equal(row.signal[at, :length], whole.signal[place, :length])
@@ -43,7 +43,7 @@ def check_equal(world: World, row: Batch, at: int, whole: Batch, place: int) -> 
 
 
 def test_a_clip_follows_from_its_index_alone(name, made, folder):
-    """In any batch, in any order, and in the same world made anew."""
+    """In any batch, in any order, and in the same world built again."""
     world, again = made(name), world_of(name, folder)
     index = some(world)
     whole = world.whole(index)
@@ -202,7 +202,7 @@ def test_a_batch_is_made_on_the_device_that_is_asked_for(name, made):
     try:
         world.whole(index, device)
     except RuntimeError:
-        # A world that computes on the device cannot do so where there are no numbers.
+        # A world that computes on its device cannot use the meta device, which has no values.
         device = "cuda"
         if not torch.cuda.is_available():
             pytest.skip(f"{name} computes on its device, which needs one beside the CPU")

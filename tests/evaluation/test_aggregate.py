@@ -36,7 +36,7 @@ def record(seed: int, value: float, key: str = "clips/word", **changes: Any) -> 
 
 
 def planted(seed: int, score: float) -> Record:
-    """A run whose chance is that of its own codes."""
+    """A run whose chance level is that of its own codes."""
     spread = {"mean": score / 10, "std": 0.01, "low": 0.0, "high": 0.07, "count": 5}
     controls = {"pca": {"mig": 0.2}, "chance": {"mig": spread["mean"]}}
     found = {"scores": {"mig": score}, "controls": controls, "noise": {"mig": spread}, "protocol": "standard"}
@@ -92,7 +92,7 @@ def test_a_table_of_more_controls_leaves_out_rows_that_none_of_them_has():
     ],
 )
 def test_runs_that_were_evaluated_otherwise_are_not_averaged(changes):
-    """0.9 and 0.5 became 0.70: the second had been evaluated with other settings."""
+    """0.9 and 0.5 must not become 0.70, since the second was evaluated with other settings."""
     groups = grouped([record(0, 0.9), record(1, 0.5, **changes)])
     assert [group.scores["clips/word"].value.mean for group in groups] == [0.9, 0.5]
     assert all(group.scores["clips/word"].value.low is None for group in groups)
@@ -217,7 +217,7 @@ def test_only_finite_numbers_are_scores():
 
 
 def marked(one: Values, other: Values, key: str = "clips/word", control: float = 0.0) -> list[bool]:
-    """Which of two models is the best, by their scores of each seed."""
+    """For each of two models, given its scores by seed: whether it is marked as the best."""
     records = [
         replace(record(seed, value, key, controls={"pca": {key: control}}), title=title)
         for title, values in (("one", one), ("other", other))
@@ -228,7 +228,7 @@ def marked(one: Values, other: Values, key: str = "clips/word", control: float =
 
 
 LOW, HIGH = (0.40, 0.41, 0.42), (0.50, 0.51, 0.52)
-"""Student's intervals of .025 on either side."""
+"""Scores whose Student's intervals are ±.025."""
 
 
 def test_the_best_is_marked_where_intervals_support_it():
@@ -248,7 +248,7 @@ def test_the_best_is_marked_where_intervals_support_it():
     ],
 )
 def test_without_support_none_is_best(one, other):
-    """Single runs, one of several seeds beside a single run, intervals that overlap, and equal scores."""
+    """Single runs, several seeds against a single run, overlapping intervals, and equal scores."""
     assert marked(one, other) == [False, False] == marked(other, one)
 
 
@@ -273,7 +273,7 @@ def test_limits_need_not_be_beaten():
 
 
 def test_likelihoods_of_other_features_are_not_compared():
-    """SynTone's input has fewer bins, so its ELBO is higher whatever the model."""
+    """SynTone's input has fewer bins, so its ELBO is higher for any model."""
     records = [
         replace(record(seed, value, "elbo"), title=str(hop), config=config(seed, hop))
         for hop, values in ((128, (-9.0, -9.1, -9.2)), (512, (-3.0, -3.1, -3.2)))
@@ -299,7 +299,7 @@ def without_controls(one: Record) -> Record:
 )
 @settings(max_examples=50, deadline=None)
 def test_the_best_lies_apart(one, other):
-    """By Student's intervals computed anew: at most one is the best, and only where they do not meet."""
+    """Against recomputed Student's intervals: at most one is the best, and only if they are disjoint."""
 
     def ends(values: list[float]) -> tuple[float, float]:
         half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))

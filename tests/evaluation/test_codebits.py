@@ -1,4 +1,4 @@
-"""Bits of discrete states, beside laws that are known and chains that are counted out."""
+"""Bits of discrete states, against known entropies and enumerated paths of Markov chains."""
 
 from itertools import pairwise, product
 
@@ -17,7 +17,7 @@ def coded(rows: torch.Tensor) -> Coded:
 
 
 def test_bits_of_states_are_those_of_their_law():
-    """Two variables of three classes, each of which stays or goes on."""
+    """Two variables of three classes, each of which stays or moves to the next class."""
     random = torch.Generator().manual_seed(0)
     moves = (torch.rand(80, 60, 2, generator=random) < 0.25).long()
     rows = (torch.randint(3, (80, 1, 2), generator=random) + moves.cumsum(1)) % 3
@@ -25,12 +25,12 @@ def test_bits_of_states_are_those_of_their_law():
     entropy = -2 * (0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
     assert found["n_gram"] == pytest.approx(entropy, abs=0.1)
     assert found["gru_ar"] == pytest.approx(entropy, abs=0.2)
-    # Nine states say where both variables are.
+    # Nine hidden states suffice for the classes of both variables.
     assert entropy - 0.05 < found["hmm"] < entropy + 0.3
 
 
 def counted_out(first, moves, shares, classes) -> np.ndarray:
-    """log p of each token given those before it, from all paths of states up to it."""
+    """log p of each token given the previous ones, by summing over all paths of states."""
     totals = [1.0]
     for stop in range(1, len(classes) + 1):
         total = 0.0
@@ -57,7 +57,7 @@ def test_a_chain_of_several_variables_is_counted_out():
 
 
 def test_a_planted_chain_is_found_where_n_grams_of_each_variable_see_little(monkeypatch):
-    """Two hidden states that alternate rarely; each token of four variables tells a little of them."""
+    """Two hidden states that rarely alternate; each token of four variables is weakly informative about them."""
     random = np.random.default_rng(1)
     moves, shares = np.array([[0.95, 0.05], [0.05, 0.95]]), np.zeros((2, 4, 2))
     shares[0], shares[1] = [0.8, 0.2], [0.2, 0.8]

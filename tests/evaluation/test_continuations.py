@@ -1,4 +1,4 @@
-"""Next labels of drawn continuations, on sentences of pure tones, whose labels a probe cannot mistake."""
+"""Next labels of sampled continuations, on sentences of pure tones, whose labels a probe cannot confuse."""
 
 from dataclasses import replace
 from typing import Any
@@ -53,7 +53,7 @@ def test_moments_are_ends_of_segments_with_their_planted_continuations(setting):
 
 
 def test_a_grammar_of_some_of_the_labels_is_set_beside_all(setting, monkeypatch):
-    """As where several birds sing, each its own syllables."""
+    """As with several birds that each have their own syllables."""
     learner, world, _, _, test = setting
     plain = own.ends(learner, world, test)
     names = ("never sung", *world.label_names)
@@ -80,7 +80,7 @@ def test_the_probe_knows_true_continuations_and_counts_each_sample(setting):
     assert heard["share of clear ones"] > 0.6
 
     def blurred(clip: Any, tokens: int, steps: int, generator: Any) -> Any:
-        """The mean of all sounds, as a model makes that knows nothing."""
+        """The mean of all sounds, plus noise, as an uninformed model would sample."""
         mean = train.tokens[:, :8].mean((0, 1)).expand(own.SAMPLES, len(clip), steps, -1)
         return mean + 0.1 * torch.randn(mean.shape, generator=generator)
 
@@ -98,7 +98,7 @@ def test_a_hidden_markov_model_goes_on_from_where_it_is(setting):
     assert made.shape == (own.SAMPLES, 2, 3, train.tokens.shape[2]) and bool(made.isfinite().all())
     again = draw(torch.tensor([0, 2]), 8, 3, torch.Generator().manual_seed(0))
     assert torch.equal(made, again)
-    # Mostly the sound of the token before goes on.
+    # Mostly the sound of the previous token continues.
     far = (train.tokens[:, :20].mean((0, 1)) - test.tokens[0, 7]).square().mean()
     assert (made[:, 0, 0].mean(0) - test.tokens[0, 7]).square().mean() < far
 

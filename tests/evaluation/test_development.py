@@ -27,7 +27,7 @@ LABELS = ("a", "b", "c")
 
 
 def songs(seed, count=60, length=20, moves=MOVES, spread=0.5, late=0.0, gap=0.3):
-    """Songs of three syllables: their spectrum and timing are Gaussian, the first is drawn as all others are."""
+    """Songs of three Gaussian types in spectrum and timing; the first syllable has the stationary distribution."""
     rng, found = np.random.default_rng(seed), []
     occupancy = np.linalg.matrix_power(moves, 50)[0]
     for _ in range(count):
@@ -56,7 +56,7 @@ def test_the_three_parts_are_those_of_the_distributions():
         "tutor": tutor,
     }
     found, _ = parts(days)
-    # Two columns whose deviation doubles; one that moves by two deviations; rows of transitions.
+    # KL divergences: two columns whose deviation doubles; one that moves by two deviations; rows of transitions.
     widened = 2 * (np.log2(2) + (0.25 - 1) / 2 / np.log(2))
     moved = 0.5 * 2**2 / np.log(2)
     occupancy = np.linalg.matrix_power(MOVES, 50)[0]
@@ -74,7 +74,7 @@ def test_the_three_parts_are_those_of_the_distributions():
 def test_states_that_are_learnt_say_the_same_as_labels(chain):
     days = {"day 9": songs(1, moves=FLAT, spread=0.8, late=0.3), "day 10": songs(2), "tutor": songs(0)}
     known, _ = parts(days)
-    # With `forward` the first model is that of the first day.
+    # With `forward`, the first model is that of the first day.
     heard, found = parts(days, DevelopConfig(bootstrap=0, chain=chain, states=3))
     assert len(found.names) == 3 and set(found.names) == set(LABELS)
     for day in ("day 9", "day 10"):
@@ -199,8 +199,7 @@ def test_syllables_are_read_between_frames_and_gaps_to_the_next():
 
 
 def noisy(gain: float, noise: float, gaps: int = 2, loud: float = 0.0, seed: int = 0) -> np.ndarray:
-    """Levels of a clip with song in every other frame, or with more frames of silence between, in three of six
-    bands."""
+    """Levels of a noisy clip with song in one of every `gaps` frames, in three of six bands."""
     rng = np.random.default_rng(seed)
     song = np.full((400, 6), -100.0)
     song[::gaps, :3] = np.resize(np.random.default_rng(1).uniform(-15, 0, (200, 3)), (len(song[::gaps]), 3)) + loud
@@ -221,7 +220,7 @@ def test_neither_gain_nor_noise_tells_the_days_of_a_bird_apart(annotated):
     found = {clip: raised(own, lowest) - level_of(own) for clip, own in clips.items() if len(own)}
     loud = noisy(0, -200) > -50
     for other in (1, 2):
-        # The level of a clip is a quantile of frames with other noise in them.
+        # The level of a clip is a quantile over its frames, whose noise differs.
         np.testing.assert_allclose(found[other][loud], found[0][loud], atol=0.01)
         assert (np.abs(found[other] - found[0]) < 0.01).mean() > (0.99 if annotated else 0.95)
     assert len(raised(clips[3], lowest)) == 0

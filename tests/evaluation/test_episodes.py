@@ -1,4 +1,4 @@
-"""Separation and localisation in episodes: sounds from known directions, of which the answers follow."""
+"""Separation and localisation in episodes, for sounds from known directions, with scores in closed form."""
 
 import json
 
@@ -10,12 +10,12 @@ from sonarium.evaluation.episodes import Heard, Listening, TwoEars, window_score
 
 RATE, WINDOW = 16000, 1600
 EARS = TwoEars(RATE, 0.343)
-"""So far apart that sound from the side arrives a millisecond later: 16 samples."""
+"""Ears at a distance at which sound from the side has a delay of a millisecond: 16 samples."""
 RANDOM = np.random.default_rng(0)
 
 
 def image(samples: int, gain: float = 0.1, level: float = 1.0) -> np.ndarray:
-    """White noise that reaches the right ear so many samples after the left one, so much softer."""
+    """White noise at the two ears; the right one is delayed by `samples` and multiplied by `level`."""
     noise = gain * RANDOM.standard_normal(WINDOW)
     return np.stack([noise, level * np.roll(noise, samples)])
 
@@ -37,7 +37,7 @@ def test_perfect_estimates_in_any_order_have_no_error():
 
 
 def test_errors_are_those_that_were_made():
-    """An estimate that comes from elsewhere, with another level difference."""
+    """For an estimate with another direction and another level difference."""
     wrong = np.stack([LEFT[0], 0.5 * np.roll(LEFT[0], 4)])
     found = window_scores(LEFT[None], wrong[None], LEFT + AHEAD, lateral(8), EARS)
     assert found["itd_error"] == pytest.approx(1e6 * 4 / RATE)
@@ -78,14 +78,14 @@ def test_a_silent_estimate_has_no_direction():
 
 
 def test_a_head_makes_delays_longer():
-    """Woodworth's: half the distance times (θ + sin θ)."""
+    """Woodworth's formula: half the distance times (θ + sin θ)."""
     ears = TwoEars(RATE, 2 * 8 / RATE * 343 / (0.4 + np.sin(0.4)), "sphere")
     found = window_scores(LEFT[None], LEFT[None], LEFT + RIGHT, np.array([0.4]), ears)
     assert found["location_error"] == pytest.approx(0, abs=0.3)
 
 
 def take(listening, estimates, images, on, first=False, going=True):
-    """A window of one slot."""
+    """Pass one window of a single slot."""
     angles = np.zeros((1, len(images)))
     mixture = np.sum(images, 0)[None]
     listening.take(
@@ -112,7 +112,7 @@ def test_an_episode_of_silence_has_no_scores():
 
 
 def test_late_estimates_are_held_against_what_was_heard_then():
-    """By as many samples as the separator is late; nothing of one episode comes into the next."""
+    """The images are delayed by the latency of the separator; no sound of one episode enters the next."""
     late = 100
     waves = [0.1 * RANDOM.standard_normal((2, 2 * WINDOW)) for _ in range(2)]
     padded = [np.concatenate([np.zeros((2, late)), wave], 1) for wave in waves]

@@ -1,4 +1,4 @@
-"""The tasks of an evaluation follow from abilities and from what is known of the world, whatever the classes."""
+"""The tasks of an evaluation follow from the learner's abilities and the world's labels, not from classes."""
 
 from dataclasses import replace
 from typing import Any
@@ -117,7 +117,7 @@ def test_measures_of_the_catalogue_are_applied_to_learner_and_controls():
     entry = MeasureEntry("how far codes spread", spread, {"spread": said})
     found = evaluated(OfClips(), Hums(), measures={"spread": entry})
     assert found["scores"]["spread"] > 0 == found["controls"]["random"]["spread"]
-    # The spread of codes is the same in any order of the clips.
+    # The spread of codes does not depend on the order of the clips.
     assert found["controls"]["chance"]["spread"] == pytest.approx(found["scores"]["spread"])
     assert found["meanings"] == {
         "spread": {"name": "Spread", "sentence": said.sentence, "low": 0.0, "high": None, "rising": True}

@@ -1,4 +1,4 @@
-"""A learner beside its controls, from world to scores."""
+"""Scores of a learner and of its controls, for known factors."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ WORLD = Tones(TonesConfig(frequencies=40, amplitudes=20, seconds=0.05, waveforms
 
 
 class Oracle(Learner, FeatureLearner, Encoder):
-    """Encodes the factors of a sine: its pitch by its spectrum, its amplitude by its energy."""
+    """Encodes the factors of a sine: its pitch by the spectrum, its amplitude by the energy; zeros if `deaf`."""
 
     def __init__(self, deaf: bool = False):
         super().__init__()

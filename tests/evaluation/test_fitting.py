@@ -1,4 +1,4 @@
-"""The hidden Markov model of tokens, on a chain whose law is planted."""
+"""The hidden Markov model of tokens, on a chain with known transition probabilities."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Forecasts of held-out sound and their baselines, on sequences whose law is planted."""
+"""Forecasts of held-out sound and their baselines, on sequences with known dynamics."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from sonarium.training.clips import Clips, ClipsConfig
 
 
 def turning(pieces: int, tokens: int, seed: int, noise: float = 0.0) -> Pieces:
-    """Two numbers that turn by 0.5 a token, from any phase; with noise."""
+    """Noisy points on a circle, which turn by 0.5 rad per token from a random phase."""
     random = torch.Generator().manual_seed(seed)
     phase = 6.3 * torch.rand(pieces, 1, generator=random) + 0.5 * torch.arange(tokens)
     rows = torch.stack([phase.cos(), phase.sin()], -1)
@@ -132,14 +132,14 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
         value == 1 for key, value in best.items() if key.split("-")[1][:4] in ("near", "grou", "all/", "cove")
     )
     assert all(value == 0 for key, value in best.items() if key.startswith("forecast-distance"))
-    # Persistence of a token three steps before the true one is itself one of its neighbours.
+    # Persistence predicts the token three steps before the true one, which is itself one of the rivals.
     still = rivals.scores(predictors.persistence(test, where, ahead), spread, learner, ahead)
     assert still["forecast-near/96 ms"] == 0
-    # The noise of a density makes no difference where the real token that is nearest stays the same.
+    # Noise of the samples makes no difference if their nearest real token stays the same.
     noisy = true[None] + 1e-3 * torch.randn(true[None].shape, generator=torch.Generator().manual_seed(0))
     blurred = rivals.scores(predictors.Predicted(truth(test, where, ahead), noisy), spread, learner, ahead)
     assert blurred["forecast-coverage/96 ms"] == 1
-    # One forecast is no set of futures.
+    # Coverage requires sampled futures; persistence has a single forecast.
     assert "forecast-coverage/96 ms" in best and not any("coverage" in key for key in still)
 
 
@@ -175,7 +175,7 @@ def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
 
 
 def test_pieces_that_errors_are_known_from_may_be_too_short(scored):
-    """Nothing is scored whose spread of errors is not known."""
+    """Without an estimate of the error variance nothing is scored."""
     learner, world, split, _ = scored
     train, test = pieces.pieces_of(learner, world, split)
     short = torch.arange(len(train.counts)) % pieces.WATCHED == pieces.WATCHED - 1

@@ -1,4 +1,4 @@
-"""Made songs beside real ones: what is alike stands at the floor, what is not stands above it."""
+"""Generated songs against real ones: scores are at the floor where they are alike, and above it elsewhere."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Distances of sets of tokens in an embedding that was fitted to others."""
+"""Distances between sets of tokens, in an embedding that was fitted to other tokens."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_padding_and_unknown_labels_are_left_out():
 
 
 def test_few_labelled_pieces_are_enough(monkeypatch):
-    """Batches of the others have no label, of which nothing is learnt."""
+    """Batches of unlabelled pieces have no label, and no effect."""
     monkeypatch.setattr(likeness, "STEPS", 4)
     tokens, counts = drawn(600, 0).unflatten(0, (100, 6)), torch.full((100,), 6)
     labels = torch.full((100, 6, 1), UNKNOWN)
@@ -62,7 +62,7 @@ def test_the_embedding_tells_labels_apart_that_hardly_vary():
     counts, fitted = torch.full((60,), 20), slice(0, 40)
 
     def spread(labels: Tensor) -> float:
-        """Variance between labels over that within them, of pieces that nothing was fitted to."""
+        """Ratio of the variances between and within labels, on held-out pieces."""
         embed = fitted_embedding(tokens[fitted], counts[fitted], labels[fitted])
         rows = embed(tokens[40:].flatten(0, 1))
         known = truth[40:].flatten().numpy()
@@ -82,7 +82,7 @@ def test_distances_grow_with_what_is_wrong_and_real_tokens_have_the_least():
     for kind in ("kernel", "frechet"):
         assert same[kind] < near[kind] < far[kind]
     assert abs(made.floor["kernel"]) < 0.3 and made.floor["frechet"] == pytest.approx(same["frechet"], rel=0.2)
-    # Fréchet's formula, by another library.
+    # The Fréchet distance, by SciPy's matrix square root.
     rows = embed(drawn(500, 3, 1.0))
     root = np.real(sqrtm(np.cov(made.real.T) @ np.cov(rows.T)))
     apart = made.real.mean(0) - rows.mean(0)

@@ -36,7 +36,7 @@ class Beeps(World):
 
 
 class Loudness(FrameEncoder):
-    """Codes that are the decibels of each frame, or constant."""
+    """Codes that are the log energy of each frame, or constant."""
 
     code_rate, code_first = 80.0, 0.006
 
@@ -67,7 +67,7 @@ def test_numbers_planted_in_clips_are_predicted():
 
 
 class Gestures(World):
-    """Noise in steps of 25 ms, 3 to 6 a clip; frame by frame whether it is loud, and how loud in decibels."""
+    """Noise in 3 to 6 steps of 25 ms per clip; tracks hold whether a step is loud, and its level in decibels."""
 
     name, track_rate = "gestures", 40.0
     signal = Signal("wave", (800,), 8000)
@@ -116,7 +116,7 @@ def test_continuous_tracks_are_predicted_by_a_line():
 
 
 class CodesOfClips(World):
-    """Codes of another run, 10 a second, one of which is the class of the clip; clips of unequal length."""
+    """Codes of another run at 10 Hz, the second of which is the class of the clip; clips of unequal length."""
 
     name = "codes"
     signal = Signal("codes", (6, 3), frame_rate=10.0)
@@ -137,7 +137,7 @@ class CodesOfClips(World):
 
 
 class Blind(FrameEncoder):
-    """Keeps the first of the codes alone."""
+    """Encoder that keeps only the first code."""
 
     code_rate, code_first = 10.0, 0.05
 

@@ -1,4 +1,4 @@
-"""Pitch that is asked and heard, on tones whose pitch is an action."""
+"""Requested and measured pitch, on tones whose pitch is an action."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ RATE, LOWEST = 16_000, 500.0
 
 
 class Glides(World):
-    """Tones of three partials whose pitch in octaves above the lowest is a track."""
+    """Tones of three partials; a track holds their pitch in octaves above LOWEST."""
 
     name = "glides"
     signal = Signal("wave", (RATE,), RATE)
@@ -106,7 +106,7 @@ def test_one_who_obeys_has_a_slope_of_1_one_who_does_not_has_none(setting):
     size = learner.front.shortest
 
     def tokens(shift: float) -> Any:
-        """Of the sound itself, with a shift of everything."""
+        """Tokens of the true sound, with the whole pitch track shifted."""
         octaves = world.octaves(clips) + shift * float(learner.actions.scale[0])
         begin = world.beginnings(clips, own.SEED, 0) + (where.token + 1) * size
         waves = world.sing(octaves)

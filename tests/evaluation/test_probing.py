@@ -1,5 +1,5 @@
 """Probing frames: codes that encode a label predict it, codes without information score chance, and each task has
-the split that it says."""
+the split that it states."""
 
 from copy import copy
 from dataclasses import replace
@@ -27,7 +27,7 @@ QUICK = EvaluationConfig()
 
 
 class Planted(FrameEncoder):
-    """Codes of the rate of zero crossings (the word) and of the level (the speaker), or constant codes."""
+    """Codes of the zero-crossing rate (which is the word) and the level (the speaker), or constant codes."""
 
     code_rate, code_first = RATE / HOP, HOP / 2 / RATE
 
@@ -63,7 +63,7 @@ def world(tmp_path_factory) -> Recordings:
 
 @pytest.fixture(scope="module")
 def marked(world) -> Recordings:
-    """The same with two marked segments in each clip, named after its word and half."""
+    """The same world with two segments per clip, labelled by word and half."""
     marks = [((0.0, 0.15, word), (0.15, 0.3, f"{word}'")) for word in words_of(world)]
     other = copy(world)
     setattr(other, "marks", lambda index: [marks[clip] for clip in index.tolist()])  # noqa: B010
@@ -80,7 +80,7 @@ def judged(world: Recordings, knows: bool, config: EvaluationConfig = QUICK, tes
 
 
 def test_who_knows_is_right_and_who_knows_nothing_is_at_chance(world):
-    # By logistic regression, for ridge regression cannot separate six speakers along one code, the loudness.
+    # Logistic regression, since ridge regression cannot separate six speakers by a single code, the loudness.
     words = replace(QUICK, probe="logistic", frames=True, few_labels=True, abx=True, pooling="mean")
     found = judged(world, True, words)
     own, chance, nothing = found["scores"], found["chance"], found["random"]
@@ -129,7 +129,7 @@ def test_a_network_as_probe(world):
 
 def test_marked_segments_are_asked_frame_by_frame(marked):
     found = judged(marked, True, replace(QUICK, abx=True), 0.2)
-    # Both halves of a word sound alike, so that at best one of the two is right.
+    # Both halves of a word sound alike, so at best one of the two is classified correctly.
     assert 0.35 < found["scores"]["frames/segment"] < 0.7
     assert found["details"]["frames/segment"]["asked_of"] == "other speakers"
     assert "abx-within/segment" in found["scores"] and "abx-across/segment" not in found["scores"]
@@ -140,14 +140,14 @@ def test_few_labels_of_marked_segments(marked):
     found = judged(marked, True, replace(QUICK, few_labels=True), 0.2)
     expected = {"segments/segment", "few-1/segment", "few-2/segment"}
     assert expected <= found["scores"].keys() == found["log_mel"].keys()
-    # Both halves of a word sound alike, so that at best one of the two is right.
+    # Both halves of a word sound alike, so at best one of the two is classified correctly.
     assert all(0.35 < found["scores"][key] < 0.7 for key in ("segments/segment", "few-2/segment"))
     assert found["chance"]["few-1/segment"] == pytest.approx(1 / 6)
     assert "few-labels/segment" in found["curves"] and "segments/segment" not in judged(marked, True)["scores"]
 
 
 def test_a_label_of_one_value_is_left_out(world):
-    """Any code would be right."""
+    """Any code would predict it."""
     other = copy(world)
     setattr(other, "marks", lambda index: [((0.0, 0.15, "call"),)] * len(index))  # noqa: B010
     found = judged(other, True, replace(QUICK, few_labels=True), 0.2)
@@ -157,7 +157,7 @@ def test_a_label_of_one_value_is_left_out(world):
 
 @pytest.mark.parametrize("remove", [False, True])
 def test_segments_are_pooled_as_clips_are(world, marked, remove):
-    """A segment from the beginning to the end of each clip is the clip."""
+    """A segment that spans its clip is pooled like the clip."""
     other, index, lengths = copy(world), torch.arange(len(world)), lengths_of(world)
     whole = [((0.0, length / RATE, "all"),) for length in lengths.tolist()]
     extractor = of_learner(Planted(True), world.signal, torch.device("cpu"))
@@ -170,7 +170,7 @@ def test_segments_are_pooled_as_clips_are(world, marked, remove):
 
 
 def test_a_control_takes_the_levels_that_are_better_in_cross_validation(world):
-    """The speaker is a loudness, the word a pitch: one is known by the level, the other better without it."""
+    """Speakers differ in loudness, words in pitch: levels are required for speakers, but removed for words."""
     found = judged(world, True)
     chosen = {key: said["controls"]["log_mel"]["levels"] for key, said in found["details"].items()}
     assert chosen == {"clips/word": "equal levels", "clips/speaker": "levels kept"}
@@ -189,7 +189,7 @@ def test_one_speaker_held_out_can_be_asked_for_words_but_not_verified(world):
 
 
 def with_unknown(world: Recordings, column: int, values: set[str]) -> Recordings:
-    """The same clips, of which some lack a label."""
+    """The same clips, with the label unknown where it is one of `values`."""
     other, factor = copy(world), world.factors[column]
     named = tuple(UNKNOWN if value in values else str(value) for value in factor.values)
     other.factors = tuple(Factor(f.name, named) if f is factor else f for f in world.factors)
@@ -208,7 +208,7 @@ def names_of(world: Recordings, index: torch.Tensor) -> np.ndarray:
 
 
 def asked_in_all(found: dict[str, Any], key: str) -> int:
-    """Clips that a probe was fitted on, at last with those that it was chosen by, and judged on."""
+    """Number of clips that a probe is fitted to (finally including the validation clips) and tested on."""
     fitted, _, judged_on = found["details"][key]["rows"]
     return fitted + judged_on
 
@@ -224,7 +224,7 @@ def test_what_is_not_known_is_nothing_that_clips_have_in_common(world):
         f"{2 * clips} of {CLIPS} clips have no speaker, and are left out where it is predicted" in found["notes"]
     )
     assert asked_in_all(found, "clips/speaker") == 4 * clips
-    # In the test part only one speaker is known: nobody to verify, and nobody to find.
+    # Only one speaker of the test split is known: there is nothing to verify or retrieve.
     assert "no speaker is verified: the test split needs two, with two files each" in found["notes"]
     assert not {"eer/speaker", "retrieval/speaker", "abx-across/word"} & set(found["scores"])
     assert found["scores"]["clips/word"] == found["scores"]["retrieval/word"] == 1
@@ -301,7 +301,7 @@ def test_what_is_heard_together_is_heard_as_if_alone(world, monkeypatch):
 
 
 def test_frames_are_taken_from_all_places(world):
-    """Taking the same places of each clip would tell where a clip begins, even with its mean removed."""
+    """Sampling the same positions of each clip would reveal where a clip begins, even with its mean removed."""
     index, extractor = torch.arange(len(world)), of_learner(Planted(True), world.signal, torch.device("cpu"))
     heard = extract(extractor, world, index, lengths_of(world), [[] for _ in index], QUICK, 4 / extractor.rate)
     whole = extract(extractor, world, index, lengths_of(world), [[] for _ in index], QUICK, 0.0)

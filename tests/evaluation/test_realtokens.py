@@ -1,4 +1,4 @@
-"""Real tokens of the training split: the regression, the nearest ones, their sound, and the file that has them."""
+"""Real tokens of the training split: the regression, nearest neighbours, their sound, and the file they are in."""
 
 from dataclasses import replace
 from typing import Any
@@ -52,7 +52,7 @@ def test_the_tokens_are_those_of_the_training_split(collected):
 
 
 def test_tokens_that_are_codes_have_the_sound_that_they_were_made_of(tmp_path):
-    """Encoded again as `encoded` does, each stretch of sound gives its code; and what lies beside it is heard."""
+    """Each stretch of sound encodes to its code, computed as in `encoded`; its margins hold the adjacent sound."""
     world, ramps = world_of(OF_CODES, tmp_path), Ramps()
     learner: Any = learner_of("dreaming", "codes", world.signal).eval()
     train = torch.arange(20)
@@ -87,7 +87,7 @@ def test_the_nearest_token_is_the_nearest(collected):
 
 
 def test_neighbours_are_heard_as_they_were(collected):
-    """Tokens that followed one another sound as the recording does, joins included."""
+    """Consecutive tokens sound like the recording, joins included."""
     learner, _, _, real = collected
     own = (real.piece == real.piece[40]).nonzero()[:, 0][:4]
     assert len(own) == 4

@@ -1,4 +1,4 @@
-"""Which segments are clear, among sounds whose words are planted."""
+"""Recognition of clear segments, in sounds whose words are known."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from sonarium.evaluation.recognition import Gaussians, Recogniser
 
 RATE, BANDS = 100.0, 20
 WORDS = {"a": (2, 14), "b": (14, 2), "c": (8, 8)}
-"""A ridge that moves from one band to another."""
+"""First and last band of a ridge that moves from one to the other."""
 
 
 def sung(count: int, seed: int) -> tuple[list[np.ndarray], list[list[Any]]]:
-    """Sounds of four words each, with noise, and silence between them."""
+    """Sounds of four words each, in noise and with pauses between words, and their segments."""
     random, songs, marks = np.random.default_rng(seed), [], []
     for _ in range(count):
         song, own_marks, now = 0.3 * random.standard_normal((180, BANDS)), [], 10
@@ -47,7 +47,7 @@ def recogniser() -> Recogniser:
 def test_real_segments_pass_at_the_stated_rate_and_only_under_their_own_label(recogniser):
     songs, marks = apart(*sung(80, 2))
     clear = recogniser.clear(songs, marks)
-    # Binomial spread of 320 segments, beside that of the threshold.
+    # Tolerance for the binomial spread of 320 segments, and for that of the threshold.
     assert clear.mean() == pytest.approx(own.PASSED, abs=0.04)
     other = {"a": "b", "b": "c", "c": "a"}
     wrong = [(onset, offset, other[label]) for onset, offset, label in marks]
@@ -66,7 +66,7 @@ def test_what_is_no_word_is_not_clear_under_any_label(recogniser):
     for songs in (noise, loud, blurred, mixed, backwards):
         for label in WORDS:
             assert recogniser.clear(songs, [(0.05, 0.3, label)] * len(songs)).mean() <= 0.1
-    # As clear as words are where they are as they should be.
+    # An intact word at the same place is clear.
     whole = [np.pad(word("a", 25), ((5, 30), (0, 0))) + rows for rows in noise]
     assert recogniser.clear(whole, [(0.05, 0.3, "a")] * len(whole)).mean() > 0.8
 
@@ -78,7 +78,7 @@ def test_a_segment_is_the_same_at_any_speed_but_for_its_duration():
     two = Recogniser(2 * RATE).segment(slow, 0.05, 0.15)
     np.testing.assert_allclose(one[:-1], two[:-1])
     assert one[-1] - two[-1] == pytest.approx(np.log(2))
-    # Times of a straight line are exact between frames.
+    # Interpolation of a straight line is exact between frames.
     middles = 0.1 + (np.arange(own.POINTS) + 0.5) / own.POINTS * 0.2 - 0.005
     np.testing.assert_allclose(one[:-1].reshape(-1, 2)[:, 0], middles * RATE / 40, atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Splits of recordings: no group, no file and no sound in two parts; few groups; named groups."""
+"""Splits of recordings: no group, file or sound is in two parts of a split; few groups; named groups."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_the_same_sound_under_two_names_leaks(tmp_path):
         ValueError, match=r"ann/1.wav' in the train split and .*bob/copy.wav' .* the same recording"
     ):
         split_world(world, 0, test_groups=["bob"])
-    # Where each file stands for itself, the two are one.
+    # If each file is its own group, the two copies are one group.
     alone = Recordings(settings_for(root))
     assert len(alone.group_names()) == 2
     assert alone.groups[0] == alone.groups[2]

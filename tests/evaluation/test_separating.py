@@ -1,4 +1,4 @@
-"""Scores of separators: nothing for the mixture, everything for the truth, in whatever order the sources come."""
+"""Scores of separators: zero for the mixture, perfect for the true sources, in any order of the sources."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_silence_has_no_direction():
 
 
 class Knowing(Learner, Separator):
-    """Knows the sources of a world."""
+    """Separator that returns the true sources of a world, in reverse order."""
 
     sources = 2
 

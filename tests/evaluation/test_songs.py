@@ -1,4 +1,4 @@
-"""Songs labelled as a whole: syllables that run together, and syllables between two types."""
+"""Labels of whole songs: syllables that run into each other, and syllables between two types."""
 
 from itertools import combinations, pairwise
 
@@ -19,12 +19,12 @@ from sonarium.features.segmentation import Pieces
 
 CODES = 12
 CENTRES = 4 * np.random.default_rng(7).standard_normal((5, CODES))
-"""Of types 0 to 3, and of a syllable with a dip whose pieces are like nothing."""
+"""Centres of types 0 to 3, and of a syllable with a dip, whose pieces resemble no type."""
 LENGTH = 0.05
 
 
 def sung(order: list[int], joined: set[int], rng: np.random.Generator) -> Segments:
-    """A song of syllables of .05 s; those at `joined` run into the next. The embedding of what is joined is like
+    """A song of syllables of .05 s; those at `joined` run into the next. Joined syllables have an embedding like
     no other, and syllable 4 has a dip."""
     pieces, rows, at = [], [], 0
     while at < len(order):
@@ -69,7 +69,7 @@ def test_what_runs_together_is_cut_and_what_has_a_dip_is_not():
     for song in found.songs:
         times = [(start, stop) for start, stop, _ in song.marks]
         assert times == sorted(times) and song.embedded.shape == (len(times), CODES)
-    # Tomorrow's songs have the same labels; with apart=0 nothing is cut.
+    # Songs of another day have the same labels; with apart=0 nothing is cut.
     later, others, _ = bird(1)
     assert dict(zip(others.tolist(), label_segments(later, found.repertoire).labels, strict=True)) == dict(
         zip(true.tolist(), found.labels, strict=True)

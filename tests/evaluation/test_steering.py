@@ -1,4 +1,4 @@
-"""Steering, on tokens whose numbers are planted functions of an action."""
+"""Steering, on tokens whose numbers are known functions of an action."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from sonarium.training.clips import Clips, ClipsConfig
 
 
 def planted(pieces: int, seed: int) -> Pieces:
-    """Tokens on a circle whose angle is the action; a flag stands before it."""
+    """Tokens on a circle whose angle is the action; column 0 of the actions is a constant flag."""
     random = torch.Generator().manual_seed(seed)
     walk = 0.4 * torch.randn(pieces, 20, 1, generator=random)
     action = (walk + 0.8 * torch.randn(pieces, 1, 1, generator=random)).clamp(-1.4, 1.4)
@@ -31,7 +31,7 @@ def planted(pieces: int, seed: int) -> Pieces:
 
 
 def response(make: Any, test: Pieces, come: Any, estimator: Any, name: str) -> dict[str, float]:
-    """Of the first action."""
+    """Response to shifts of the action in column 1."""
     moved = own.shifts(test, come, 1)
     made = [make(test.actions), *(make(own.with_shift(test, come, 1, one)) for one in moved)]
     return own.responses(made, moved, come, estimator, name)
@@ -121,5 +121,5 @@ def test_a_model_of_birds_is_steered_by_tension(birds, monkeypatch, renders):
             for name in ("correlation", "slope") for what in ("tension", "pitch by tension")
         }  # fmt: skip
         assert np.isfinite(list(scores.values())).all()
-    # Tension is heard in what a bird sings.
+    # Tension can be estimated from the sound of a bird.
     assert found["real"]["steering/correlation of tension"] > 0.5

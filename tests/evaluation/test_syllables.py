@@ -1,4 +1,4 @@
-"""Clusters of planted types, labels of other days, and the probe of few labelled songs."""
+"""Clusters of known types, labels of other days, and the probe fitted to few labelled songs."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ RATE = 500.0
 
 
 def types(seed: int, counts: tuple[int, ...] = (40, 30, 12)) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings about a centre for each type."""
+    """Embeddings scattered around a centre per type, and their types."""
     centres = 4 * np.random.default_rng(7).standard_normal((len(counts), 20))
     truth = np.repeat(np.arange(len(counts)), counts)
     return centres[truth] + np.random.default_rng(seed).standard_normal((len(truth), 20)), truth
@@ -70,7 +70,7 @@ def test_a_repertoire_projects_as_it_was_fitted():
 
 
 def sung(seed: int, order: str) -> tuple[np.ndarray, list[tuple[float, float, str]]]:
-    """Frames with a spectrum for each of three labels that changes from beginning to end, and noise."""
+    """Noisy frames and segments; the spectrum of each of three labels changes from its beginning to its end."""
     rng, marks = np.random.default_rng(seed), []
     shapes = np.random.default_rng(3).standard_normal((3, 2, 12))
     frames = 0.3 * rng.standard_normal((60 * len(order) + 40, 12))
@@ -95,7 +95,7 @@ def test_the_probe_finds_syllables_of_songs_that_it_was_not_fitted_to():
         assert matched(np.array([m[side] for m in found.marks]), np.array([m[side] for m in truth]), 0.01).f1 == 1
     assert min(found.certainty) > 0.9 and max(found.certainty) <= 1 + 1e-9
     assert probe.label(frames[:0]).marks == []
-    # Of frames that begin later, all is as much later.
+    # If frames begin later, all segments are later by the same time.
     late = [[(on + 0.03, off + 0.03, label) for on, off, label in own] for own in marks]
     moved = SyllableProbe(RATE, first=0.03).fit(songs, late).label(frames)
     np.testing.assert_allclose([m[:2] for m in moved.marks], np.array([m[:2] for m in found.marks]) + 0.03)

@@ -1,4 +1,4 @@
-"""Trainings that are killed at a step that is known beforehand, each in a process of its own."""
+"""Trainings that are killed after a given step, each in a separate process."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from sonarium_process import SERVER
 
 PATIENCE = 100
-"""Seconds, on a machine that many share."""
+"""Timeout in seconds, for a shared machine."""
 
 
 def train(model: str, words: Sequence[str], kill_at: int) -> None:
-    """`sonarium train MODEL …`, killed after this step."""
+    """Run `sonarium train MODEL …` and kill this process after step `kill_at`."""
     import torch
 
     from sonarium.commands.train import plan_from
@@ -28,7 +28,7 @@ def train(model: str, words: Sequence[str], kill_at: int) -> None:
 
 
 def kill(model: str, words: Sequence[str], step: int) -> None:
-    """Train until the process is killed after this step."""
+    """Train in another process, which is killed after this step."""
     process = SERVER.Process(target=train, args=(model, words, step))
     process.start()
     process.join(PATIENCE)

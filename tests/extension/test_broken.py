@@ -1,4 +1,4 @@
-"""A plug-in that cannot be loaded is named and passed over; nothing else suffers from it."""
+"""A plug-in that cannot be loaded is reported and skipped; everything else is unaffected."""
 
 import json
 import os
@@ -34,7 +34,7 @@ REASONS = {
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
-    """Another installed package, all of whose entry points are faulty."""
+    """An installed package whose entry points are all faulty."""
     write_package(tmp_path, "broken-package", BROKEN)
     (tmp_path / "raising_plug_in.py").write_text("raise RuntimeError('a GPU is needed,\\n and there is none')\n")
     (tmp_path / "raising_plug_in_not.py").write_text("THING = 'no entry'\n")
@@ -44,7 +44,7 @@ def broken(tmp_path, monkeypatch):
         monkeypatch.setattr(kind, "broken", {})
         monkeypatch.setattr(kind, "loaded", {})
         monkeypatch.setattr(kind, "shadowed", {})
-        # What was found before this package was there; monkeypatch puts it back.
+        # Replace the plug-ins found before this package was installed; monkeypatch restores them.
         monkeypatch.setitem(vars(kind), "foreign", Kind.foreign.func(kind))
     return tmp_path
 
@@ -90,7 +90,7 @@ def test_of_two_packages_with_one_name_the_first_on_the_path_has_it(tmp_path, mo
 
 
 def test_help_loads_no_plug_in_and_is_quick(broken):
-    """CPU time, for machines are shared."""
+    """Measured in CPU time, since machines are shared."""
     code = (
         "import resource, sys\nfrom sonarium.__main__ import dispatch\ndispatch(['--help'])\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"

@@ -1,4 +1,4 @@
-"""The extension as pip installs it, and what each of its parts is called in the catalogue."""
+"""The extension as pip installs it, and the names of its parts in the catalogue."""
 
 import importlib.util
 import subprocess
@@ -14,10 +14,10 @@ from sonarium.commands.faults import UsageError
 
 
 def test_pip_installs_the_entry_points_that_the_tests_see(tmp_path):
-    """Without a network and apart from the environment of the tests."""
+    """Without a network, and outside the environment of the tests."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools, which builds the package, is not installed")
-    # What is built is built beside the sources.
+    # pip builds in the folder of the sources, hence the copy.
     copied = tmp_path / "extension"
     subprocess.run(["cp", "-r", str(EXTENSION), str(copied)], check=True)
     how = "--quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --target".split()

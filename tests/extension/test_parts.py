@@ -26,7 +26,7 @@ from sonarium.worlds.contract import Batch, Signal
 
 
 def test_the_frequency_track_is_that_of_the_sound():
-    """Of a singer without harmonics, the derivative of the phase of the analytic signal."""
+    """Against the derivative of the phase of the analytic signal of the first harmonic."""
     world = Chirps(ChirpsConfig(clips=40, singers=40), 3)
     batch = world.whole(torch.arange(40))
     assert batch.tracks is not None and batch.lengths is not None
@@ -34,12 +34,12 @@ def test_the_frequency_track_is_that_of_the_sound():
     for row in range(40):
         spectrum = np.fft.rfft(batch.signal[row, : batch.lengths[row]].double().numpy())
         pitch = float(batch.factors[row, 2])
-        # The first harmonic alone: the second begins above 2 ** 0.75 times the middle frequency.
+        # Only the first harmonic: the second is above 2 ** 0.75 times the middle frequency.
         hertz = np.fft.rfftfreq(int(batch.lengths[row]), 1 / rate)
         first = np.fft.irfft(np.where(hertz < 1.55 * pitch, spectrum, 0), int(batch.lengths[row]))
         phase = np.unwrap(np.angle(np.asarray(hilbert(first))))
         for start, stop, kind in world.marks(torch.tensor([row]))[0]:
-            # Frames apart from the ends, which a sharp filter smears.
+            # Without the frames at both ends, which the sharp filter smears.
             frames = range(int(start / 0.01) + 2, int(stop / 0.01) - 2)
             told = batch.tracks[row, list(frames), 0].numpy()
             found = [(phase[(f + 1) * hop] - phase[f * hop]) * rate / (2 * np.pi * hop) for f in frames]
@@ -69,7 +69,7 @@ def test_a_sine_at_the_centre_of_a_band_has_the_level_of_its_amplitude():
     levels = front.levels(waves)[..., 20:]
     own = levels[torch.arange(12), torch.arange(12)]
     torch.testing.assert_close(own, torch.full_like(own, 20 * np.log10(0.5)), rtol=0, atol=0.5)
-    # It is the loudest of its clip.
+    # It is the loudest band of its clip.
     assert (levels.argmax(1) == torch.arange(12)[:, None]).all()
 
 
@@ -81,7 +81,7 @@ def test_lloyds_steps_are_those_of_scikit_learn():
     learner.centroids.copy_(start)
     for passes in range(1, 4):
         for several in torch.tensor(frames).view(5, 12, 3).split(2):
-            # Padding is counted nowhere.
+            # Padding, which must have no effect.
             padded = torch.cat([several, torch.full((len(several), 4, 3), 50.0)], 1)
             lengths = torch.full((len(several),), 12)
             index, nothing = torch.arange(len(several)), torch.empty(len(several), 0)
@@ -125,7 +125,7 @@ def test_steps_whose_action_was_ignored_are_not_learnt_from(tmp_path, monkeypatc
     steps, slots = 6, 2
     shown = random.standard_normal((steps, slots, 16)).astype(np.float32)
     ends, acted = np.zeros((steps, slots), bool), np.ones((steps, slots), bool)
-    # Episodes end at these steps, and begin anew at the next ones.
+    # Episodes end at these steps, and are reset at the next ones.
     ends[2, 0] = ends[3, 1] = True
     acted[3, 0] = acted[4, 1] = False
     reward = random.random((steps, slots))
@@ -172,7 +172,7 @@ def test_a_corridor_has_one_bend_around_which_nothing_is_seen(seed):
     config = SeekConfig()
     room = polygon(corridor(config, np.random.default_rng(seed)), None, 0.3)
     assert len(room.corners) == 6 and not room.convex
-    # The middles of the two short walls at the ends of the arms.
+    # Midpoints of the two short walls at the ends of the arms.
     lengths = np.linalg.norm(room.next_corners - room.corners, axis=1)
     width = lengths.min()
     ends = np.flatnonzero(np.isclose(lengths, width))

@@ -1,5 +1,5 @@
-"""A run of each thing that the extension adds: trained, killed twice and resumed bit for bit, scored beside its
-controls, encoding a recording, and on the page; by the same commands as what is built in."""
+"""A run of each part of the extension: trained, killed twice and resumed bit for bit, scored together with its
+controls, encoding a recording, and on the page; with the same commands as for built-in parts."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ TRAININGS = {
 
 
 def sonarium(capsys, *words: object) -> dict:
-    """What the command prints as JSON."""
+    """JSON output of the command."""
     capsys.readouterr()
     dispatch([*map(str, words), "--json"])
     return json.loads(capsys.readouterr().out)
@@ -36,7 +36,7 @@ def sonarium(capsys, *words: object) -> dict:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A folder with an unbroken run of each, in folders of their names."""
+    """A folder with an uninterrupted run of each model, in a subfolder of its name."""
     folder = tmp_path_factory.mktemp("runs")
     for model in TRAININGS:
         dispatch(["train", model, *words_of(model, folder), "--run", str(folder / model)])
@@ -49,7 +49,7 @@ def words_of(model: str, folder: Path) -> list[str]:
 
 
 def files_of(run: Path) -> dict[str, bytes]:
-    """All that a run must have in common with an unbroken one, its replay among it."""
+    """Content of the files that must equal those of an uninterrupted run, including the replay."""
     found = {"metrics.jsonl": (run / "metrics.jsonl").read_bytes()}
     for path in sorted([*run.glob("checkpoints/*/*"), *run.glob("segments/*/*"), *run.glob("codes/*")]):
         found[str(path.relative_to(run))] = path.read_bytes()
@@ -58,7 +58,7 @@ def files_of(run: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("model", TRAININGS)
 def test_two_kills_change_no_bit(model, runs, tmp_path, monkeypatch):
-    # Pictures are made when all is saved, and would take most of the time.
+    # Pictures are made after everything is saved, and would take most of the time.
     monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
     dice = random.Random(model)
     first = dice.randint(2, 9)
@@ -74,7 +74,7 @@ def test_two_kills_change_no_bit(model, runs, tmp_path, monkeypatch):
 
 
 def test_a_replay_lies_in_segments_that_checkpoints_name(runs):
-    """Three rollouts for each of the two checkpoints that are kept, fewer where these share them."""
+    """Three rollouts for each of the two kept checkpoints, which share one of them."""
     segments = {path.name for path in (runs / "reinforce" / "segments" / "replay").iterdir()}
     states = [path.read_text() for path in (runs / "reinforce" / "checkpoints").glob("*/state.json")]
     assert len(states) == 2 and len(segments) == 5
@@ -128,7 +128,7 @@ def test_samples_are_drawn_of_what_can_be_inverted_to_sound(runs, tmp_path, caps
 
 
 def test_all_are_on_the_page(runs, tmp_path, capsys):
-    """Whether or not they have been scored."""
+    """Including runs that have not been scored."""
     told = sonarium(capsys, "report", *(runs / model for model in TRAININGS), "--out", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert told["runs"] == len(TRAININGS)

@@ -1,4 +1,4 @@
-"""Log-mel frames and cepstra beside librosa's, slopes beside SciPy's, and clips that differ in length."""
+"""Log-mel frames, MFCCs and deltas against librosa, the DCT against SciPy, and clips of unequal length."""
 
 import librosa
 import numpy as np
@@ -25,14 +25,14 @@ RATE = 16000
 
 
 def sound(samples: int, seed: int = 0) -> np.ndarray:
-    """A glide with noise that swells: neither flat nor silent anywhere."""
+    """A glide with noise of rising level: neither flat nor silent anywhere."""
     time = np.arange(samples) / RATE
     noise = np.random.default_rng(seed).normal(size=samples)
     return 0.3 * np.sin(2 * np.pi * (200 + 900 * time) * time) + 0.05 * (0.2 + time) * noise
 
 
 def theirs(wave: np.ndarray, rate: int = RATE) -> np.ndarray:
-    """librosa's log-mel frames of the same settings."""
+    """librosa's log-mel frames with the same settings."""
     window = round(0.025 * rate)
     power = librosa.feature.melspectrogram(
         y=wave,
@@ -77,7 +77,7 @@ def test_silence_is_at_the_floor_and_quiet_cells_at_the_range() -> None:
     seed=st.integers(0, 9),
 )
 def test_a_clip_in_a_batch_is_the_clip_alone(lengths, spare, seed) -> None:
-    """Whatever lies after its end, were it not silence."""
+    """Even if the padding after its end is not silence."""
     batch = torch.from_numpy(np.stack([sound(max(lengths) + spare, seed + clip) for clip in range(len(lengths))]))
     features = Mfcc(MfccConfig(), RATE).double()
     frames = features(batch, torch.tensor(lengths))
@@ -96,7 +96,7 @@ def test_a_clip_in_a_batch_is_the_clip_alone(lengths, spare, seed) -> None:
 @given(seed=st.integers(0, 9), gain=st.floats(1e-3, 1e3), length=st.integers(600, 4000))
 def test_equal_levels_are_those_of_librosa_at_one_level(seed, gain, length) -> None:
     wave = sound(4000, seed) * gain
-    wave[length:] = 7.0  # what lies after the end counts neither in the level nor in the features
+    wave[length:] = 7.0  # samples after the end affect neither the level nor the features
     own = wave[:length]
     features = LogMel(LogMelConfig(equal_levels=True), RATE).double()
     found = features(torch.from_numpy(wave)[None], torch.tensor([length]))

@@ -1,4 +1,4 @@
-"""What two ears hear, against closed forms for delays and gains, and against librosa for loudness."""
+"""Binaural features against closed forms for delays and gains, and against librosa for loudness."""
 
 import librosa
 import numpy as np
@@ -13,7 +13,7 @@ from sonarium.features.ears import Ears, EarsConfig
 RATE, SAMPLES = 8000, 2000
 BANDS = 32
 INNER = slice(2, -2)
-"""Frames that lie wholly within the sound."""
+"""Frames that lie entirely within the sound."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def noise(seed: int, clips: int = 2) -> torch.Tensor:
 
 
 def parts(rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Rows by their meaning, for loudness of both ears."""
+    """Rows of features by name, with the loudness of both ears."""
     names = ("left", "right", "sine", "cosine", "level")
     return dict(zip(names, rows.split(rows.shape[1] // 5, dim=1), strict=True))
 
@@ -48,7 +48,7 @@ def test_the_phase_of_a_delay_is_its_angle(bin, microseconds):
     delay = microseconds * 1e-6
     bins = Ears(EarsConfig(loudness="none", resolution="bin", fft=128, floor_db=-160), RATE)
     hertz = bin * RATE / 128
-    # The left ear hears the wave first where the delay of the right one is positive.
+    # With a positive delay of the right ear, the left one leads.
     pair = torch.stack([sine(hertz), sine(hertz, delay)])[None].float()
     sines, cosines, levels = bins(pair)[0, :, INNER].split(65)
     angle = 2 * np.pi * hertz * delay
@@ -99,7 +99,7 @@ def test_exchanged_ears_turn_the_signs(resolution):
 
 
 def test_a_band_of_one_delay_has_the_phase_at_its_middle(ears):
-    """Noise with a delay of two samples: narrow bands keep the angle, to within the band's width."""
+    """Noise with a delay of two samples: narrow bands keep the phase, to within the band's width."""
     one = noise(4, clips=8)[:, 0]
     pair = torch.stack([one, one.roll(2, dims=1)], 1)
     found = parts(ears(pair))
@@ -113,7 +113,7 @@ def test_a_band_of_one_delay_has_the_phase_at_its_middle(ears):
 
 
 def test_frequencies_that_disagree_shorten_the_pair(ears):
-    """Independent noise at the ears has no phase difference on the whole."""
+    """Independent noise at the two ears has no consistent phase difference."""
     found = parts(ears(noise(5, clips=50)))
     length = torch.hypot(found["sine"].mean((0, 2)), found["cosine"].mean((0, 2)))
     assert length.max() < 0.2
@@ -150,7 +150,7 @@ def test_a_batch_is_its_clips_one_by_one(ears):
 @pytest.mark.parametrize("resolution", ["band", "bin"])
 @pytest.mark.parametrize(("delay", "gain"), [(0, 1.0), (3, 0.5), (-2, 1.6)])
 def test_sound_comes_back_as_both_ears_heard_it(resolution, delay, gain):
-    """Low noise, later and softer at the right ear: delay and level are those that were put in."""
+    """Low-pass noise with another delay and level at the right ear: inversion restores both."""
     ears = Ears(EarsConfig(resolution=resolution), RATE)
     whole = torch.randn(SAMPLES + 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     low = torch.fft.irfft(torch.fft.rfft(whole)[:400], len(whole))

@@ -1,4 +1,4 @@
-"""The benchmark of the front end: its rows, and that both sides do the same work."""
+"""The benchmark of the front end: its rows and their ratios."""
 
 from sonarium.bench.features import cases
 

@@ -1,4 +1,4 @@
-"""Gestures that were planted are found again, and what cannot be sung is refused."""
+"""Estimated gestures against known ones, and refused input."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_planted_tension_is_found(songs):
         times = (np.arange(int(len(wave) / RATE * 1000)) + 0.5) / 1000
         at = np.arange(len(found.tension)) / 1000
         heard = np.interp(times, at, found.voiced) > 0.99
-        # Planted sound without a pitch is not to be told: noisy notes, and the ends of notes.
+        # Without a pitch, tension cannot be estimated: in noisy notes, and at the ends of notes.
         kept = heard & (track[: len(times), 2] > 0) & (track[: len(times), 4] < 0.2)
         truth.append(track[: len(times), 0][kept])
         estimate.append(np.interp(times, at, found.tension)[kept])

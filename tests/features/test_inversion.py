@@ -1,4 +1,4 @@
-"""Sound from features: kept phase, Griffin-Lim beside librosa's, and bands spread over bins."""
+"""Inversion of features to sound: kept phase, Griffin-Lim against librosa's, and mel bands spread over bins."""
 
 import itertools
 
@@ -30,13 +30,13 @@ def front_of(**settings) -> Spectrogram:
 
 
 def convergence(front: Spectrogram, recovered: torch.Tensor, wave: torch.Tensor) -> torch.Tensor:
-    """Distance of the magnitudes in terms of their size (Sturmel and Daudet, 2011), for each clip."""
+    """Spectral convergence: relative error of the magnitudes per clip (Sturmel and Daudet, 2011)."""
     was, came = front.stft(wave).abs(), front.stft(recovered).abs()
     return (came - was).norm(dim=(1, 2)) / was.norm(dim=(1, 2))
 
 
 def peaks(wave: torch.Tensor) -> torch.Tensor:
-    """Hertz of the strongest line of each clip; clips of one second have a line each hertz."""
+    """Frequency of the spectral peak of each clip in Hz; clips of one second have bins of 1 Hz."""
     return torch.fft.rfft(wave * torch.hann_window(RATE)).abs().argmax(1)
 
 

@@ -33,7 +33,7 @@ def test_filter_banks_equal_matlab(matlab: Path):
         lowest, highest, scale = reference["fmin"].item(), reference["fmax"].item(), scale_of(reference)
         ours = mel_filters(rate, fft, bands, lowest, highest, scale)
         theirs = reference["wts"][:, : fft // 2]
-        if not np.array_equal(reference.get("norm", [[1]]), [[1]]):  # triangles of unit height
+        if not np.array_equal(reference.get("norm", [[1]]), [[1]]):  # these triangles have unit height
             corners = mel_corners(bands, lowest, highest, scale)
             ours = ours * ((corners[2:] - corners[:-2]) / 2)[:, None]
         np.testing.assert_allclose(ours[:, : fft // 2], theirs, atol=1e-12, rtol=0, err_msg=file.name)

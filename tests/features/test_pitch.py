@@ -1,4 +1,4 @@
-"""Pitch tracks of sounds whose frequency is known at every moment."""
+"""Pitch tracks of sounds with known instantaneous frequency."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sonarium.features.pitch import PitchConfig, track
 
 
 def pulses(hertz: np.ndarray, rate: int, partials: int = 12) -> np.ndarray:
-    """Partials of falling level along a frequency, none of them above half the rate."""
+    """Harmonics with levels 1/n along a track of the frequency, without those above 0.48 of the sampling rate."""
     phase = 2 * np.pi * np.cumsum(hertz) / rate
     orders = np.arange(1, partials + 1)[:, None]
     return ((orders * hertz < 0.48 * rate) * np.sin(orders * phase + orders**2) / orders).sum(0)

@@ -1,4 +1,4 @@
-"""Segments of planted notes, and embeddings of syllables."""
+"""Segments of notes at known times, and embeddings of syllables."""
 
 from dataclasses import replace
 
@@ -82,7 +82,7 @@ def test_embeddings_are_interpolated_frames():
     found = embed(frames, 100, marks, places=2)
     assert found[0, :, 0] == pytest.approx([20, 30]) and found[0, :, 1] == pytest.approx([40, 60])
     assert (found[1, :, 0] <= 99).all()
-    # Of codes whose first frame lies within the sound.
+    # Codes whose first frame is centred 0.05 s after the beginning.
     np.testing.assert_allclose(embed(frames, 100, marks[:1], places=2, first=0.05)[0, :, 0], [15, 25])
     rows = with_duration(contrasted(found), marks)
     assert rows.shape == (2, 5) and rows[:, -1] == pytest.approx(np.log([0.3, 0.55]))
@@ -91,7 +91,7 @@ def test_embeddings_are_interpolated_frames():
 
 
 def note(rng, seconds: float, hertz: float, dip: tuple[float, float] | None = None) -> np.ndarray:
-    """A tone, 20 dB softer for some milliseconds in its middle."""
+    """A tone, 20 dB softer between the times in `dip`."""
     time = np.arange(round(seconds * RATE)) / RATE
     wave = 0.3 * np.sin(2 * np.pi * hertz * time + rng.uniform(0, 2 * np.pi))
     if dip is not None:
@@ -109,7 +109,7 @@ def test_pieces_lie_between_dips():
     (first, dip, _), (again, last, _), _ = found.marks
     assert (first, last) == marks[0][:2]
     assert 0.255 < dip < again < 0.28
-    # A dip that is not deep enough is none, and neither is one at the very end.
+    # A dip that is not deep enough does not count, nor does one at the very end.
     [whole] = pieces(wave, RATE, marks, SegmentationConfig(dip=30.0))
     assert whole == Pieces.one(marks[0])
     assert pieces(wave, RATE, []) == []

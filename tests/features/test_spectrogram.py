@@ -1,4 +1,4 @@
-"""The front end of sounds against librosa; its scaling, its statistics, and what it refuses."""
+"""The spectrogram front end against librosa; its scaling, its statistics, and refused input."""
 
 import dataclasses
 import io
@@ -25,7 +25,7 @@ def noise(clips: int, samples: int, seed: int = 0) -> torch.Tensor:
 
 
 def sounds(rate: int, samples: int) -> torch.Tensor:
-    """A loud tone, a faint one over noise, a chirp, and a clip of which half is silent."""
+    """A loud tone, a faint one in noise, a chirp, and a clip whose second half is silent."""
     time = torch.arange(samples, dtype=torch.float64) / rate
     chirp = torch.sin(2 * torch.pi * (100 + rate / 8 * time / time[-1]) * time)
     half = torch.where(time < time[-1] / 2, torch.sin(2 * torch.pi * 300 * time), 0)
@@ -73,7 +73,7 @@ def test_equals_librosa(config, rate, samples):
     to_db = librosa.power_to_db if config.power == 2 else librosa.amplitude_to_db
     amin = front.full_scale * 10 ** (config.floor_db * config.power / 20)
     decibels = to_db(expected, ref=front.full_scale, amin=amin, top_db=None)
-    # A float32 transform rounds at 1e-7 of the loudest cell, which cells 50 dB below it show.
+    # A float32 transform rounds at 1e-7 of the loudest cell, which is visible in cells 50 dB below it.
     heard = decibels > decibels.max() - 50
     assert np.abs(front(wave)[:, 0].numpy() - decibels)[heard].max() <= 1e-5 * np.abs(decibels).max()
     assert np.abs(front(wave)[:, 0].numpy() - decibels).max() <= 1e-3 * np.abs(decibels).max()
@@ -122,7 +122,7 @@ def test_padding_has_no_part_in_the_scale():
     whole, alone = Spectrogram(settled, RATE), Spectrogram(settled, RATE)
     whole.fit([padded, padded[:1]], [lengths, None])
     alone.fit([*(wave[None, :length] for wave, length in zip(padded, lengths, strict=True)), padded[:1]])
-    # The last frames of a clip alone see its reflection, those before silence see silence.
+    # The last frames of a single clip include its reflection; those of a padded clip include silence.
     torch.testing.assert_close((whole.offset, whole.spread), (alone.offset, alone.spread), rtol=0.02, atol=0.2)
     silent = Spectrogram(settled, RATE)
     silent.fit([padded])
@@ -310,7 +310,7 @@ def test_linear_bands_are_evenly_spaced():
 
 
 def test_snippets_are_the_magnitudes_of_librosa_within_the_sound():
-    """log(1 + |STFT|), as in BirdsongGAN, of frames that see no silence beyond the ends."""
+    """log(1 + |STFT|), as in BirdsongGAN, of frames without padding beyond the ends."""
     waves = sounds(RATE, 1216)
     front = Spectrogram(SNIPPETS, RATE)
     found = front(waves)
@@ -324,7 +324,7 @@ def test_snippets_are_the_magnitudes_of_librosa_within_the_sound():
 
 
 def test_sound_comes_back_from_snippets_and_their_phase():
-    """But for the ends, which few frames see."""
+    """Except at the ends, which few frames cover."""
     waves = sounds(RATE, 1216)
     front = Spectrogram(SNIPPETS, RATE)
     again = front.invert(front(waves), 1216, phase=front.phase(waves))
@@ -343,7 +343,7 @@ def test_the_band_pass_is_scipys_forwards_and_backwards():
     plain = Spectrogram(dataclasses.replace(config, band_pass=None), RATE)(waves)
     found = Spectrogram(config, RATE)(waves)
     np.testing.assert_allclose(found.numpy(), plain.numpy() * response[:, None], rtol=1e-4, atol=1e-6)
-    # Nothing lies above half the sampling rate that could be cut off.
+    # An edge above the Nyquist frequency removes nothing.
     wide = Spectrogram(dataclasses.replace(config, band_pass=(0.0, 12_000.0)), RATE)(waves)
     np.testing.assert_allclose(wide.numpy(), plain.numpy(), rtol=1e-6)
 

@@ -32,7 +32,7 @@ def test_equals_librosa(fft, window_share, hop, samples):
     theirs = librosa.stft(wave.numpy(), n_fft=fft, hop_length=hop, win_length=window_length)
     ours = stft(wave).mT.numpy()
     assert ours.shape == theirs.shape and ours.shape[-1] == stft.frames(samples)
-    # The window is kept in single precision.
+    # The window is stored in float32.
     assert np.abs(ours - theirs).max() <= 1e-6 * np.abs(theirs).max()
 
 
@@ -50,7 +50,7 @@ def test_inverse_gives_the_sound_back(fft, overlap, samples):
     hop = fft // overlap
     stft, wave = Stft(fft, fft, hop).double(), noise(2, samples)
     back = stft.inverse(stft(wave), samples)
-    # A clip may end where only the rim of the last window sees it.
+    # The end of a clip may be covered only by the edge of the last window.
     seen = (stft.frames(samples) - 1) * hop + fft // 2 - max(1, fft // 8)
     torch.testing.assert_close(back[:, :seen], wave[:, :seen], atol=1e-9, rtol=0)
     assert back.shape == wave.shape and back.isfinite().all()
@@ -78,7 +78,7 @@ def test_equals_matlab(shared_data: Path):
     wave = torch.from_numpy(soundfile.read(sound)[0].mean(1))
     stft = Stft(fft, fft, hop).double()
     stft.window.fill_(1)
-    # MATLAB's frames begin, not lie centred, at multiples of the hop; its sign of the exponent is the other.
+    # MATLAB's frames start at multiples of the hop, where ours are centred; its exponent has the opposite sign.
     shifted = torch.nn.functional.pad(wave, (hop - fft // 2, 0))
     ours = stft(shifted[None])[0, 1:].mT.conj().resolve_conj().numpy()
     expected = reference["D"]

@@ -1,4 +1,4 @@
-"""Tokens of sound and of codes: what each sees, the scale, the two views, and the way back to sound."""
+"""Tokens of sound and of codes: receptive field, scale, the two views, and inversion to sound."""
 
 import numpy as np
 import pytest
@@ -58,14 +58,14 @@ def test_no_token_sees_a_sample_of_its_neighbours(sample):
     assert apart.nonzero().flatten().tolist() == [sample // 256]
     shared = front(TokensConfig(token_seconds=0.032, token_frames=4, bands=12, overlapping=True))
     near = (shared.decibels(changed) != shared.decibels(wave))[0].any(1).view(4, 4).any(1)
-    # Windows of 128 samples about every 64th reach 32 beyond their token.
+    # Windows of 128 samples with a hop of 64 extend 32 samples beyond their token.
     assert near[sample // 256]
     assert set(near.nonzero().flatten().tolist()) <= {(sample - 32) // 256, (sample + 32) // 256}
 
 
 def test_each_band_is_scaled_by_its_own_statistics_without_padding():
     own, wave = front(), noise(3, 2000)
-    # A tilt makes the bands unlike.
+    # A spectral tilt makes the bands differ.
     wave = wave.cumsum(1) * 0.1 + 0.01 * wave
     lengths = torch.tensor([2000, 1000, 600])
     padded = torch.where(torch.arange(2000) < lengths[:, None], wave, 0)
@@ -146,7 +146,7 @@ def test_babble_is_of_other_clips_and_as_loud_as_asked(snr):
 
 
 def test_tokens_become_sound_again():
-    """A tone comes back at its frequency and level."""
+    """A tone is reconstructed at its frequency and level."""
     own = fitted(TokensConfig(token_seconds=0.032, token_frames=4, bands=40))
     time = torch.arange(2000).double() / RATE
     wave = (0.3 * torch.sin(2 * torch.pi * 900 * time))[None]

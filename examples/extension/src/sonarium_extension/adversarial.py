@@ -1,7 +1,7 @@
 """A model of two networks: the adversarial autoencoder (Makhzani et al. 2015, arXiv 1511.05644).
 
 An autoencoder reconstructs the features of a clip from its code; a critic tells codes from samples of the prior
-N(0, 1), and the autoencoder learns to deceive it, which takes the place of the KL divergence of a VAE.
+N(0, 1), and the autoencoder learns to deceive it, which replaces the KL divergence of a VAE.
 
     autoencoder: minimise ‖x − D(E(x))‖² / bins + weight · −log C(E(x))
     critic:      minimise −log C(z) − log(1 − C(E(x))),  z ~ N(0, 1)
@@ -91,8 +91,8 @@ class AdversarialAutoencoder(Learner, FeatureLearner, Encoder, Decoder, Sampler)
         return {name: value.detach() for name, value in terms.items()}
 
     def update_critic(self, codes: Float[Tensor, "clip code"], engine: Engine) -> Float[Tensor, ""]:
-        """The critic's loss, after one step of its own."""
-        # Noise is drawn for the global batch, so that ranks have unlike samples and several train as one.
+        """Take one step of the critic; return its loss."""
+        # Noise is drawn for the global batch, so that ranks have different samples and train like one process.
         noise = codes.new_empty(engine.ranks * len(codes), codes.shape[1]).normal_(generator=engine.generator)
         with engine.autocast():
             real, false = wide(self.critic(engine.share(noise))), wide(self.critic(codes))

@@ -1,9 +1,9 @@
-"""A world: songs of chirps, whose frequency is known at every frame.
+"""A world: songs of chirps with known frequency in every frame.
 
 A song is a motif of syllables with pauses between them. A syllable is a chirp whose pitch, on a logarithmic scale,
 rises, falls or stays, as in the notes of many songbirds (Tchernichovski et al. 2000). Clips differ in length; the
-syllables are marked segments; frequency and syllable are tracks; a group is the songs of one singer, who has a
-timbre of their own.
+syllables are marked segments; frequency and syllable are tracks; a group is the songs of one singer, each of whom
+has a different timbre.
 """
 
 import math
@@ -22,13 +22,13 @@ MOTIFS = ("rise-fall", "fall-rise-fall", "flat-rise", "fall-flat-fall")
 PITCHES = (600.0, 900.0, 1350.0)
 """Middle frequencies in Hz."""
 OCTAVES = {"rise": 0.5, "fall": -0.5, "flat": 0.0}
-"""By how many octaves the frequency moves within a syllable."""
+"""Change of the frequency within a syllable, in octaves."""
 TRACK_RATE = 100.0
 LOUDNESS = 0.3
 SHORTEST, LONGEST = 0.06, 0.14
-"""Seconds of a syllable; a pause is half as long."""
+"""Range of the duration of a syllable in seconds; pauses are half as long."""
 FADE = 0.01
-"""Seconds in which a syllable begins and ends."""
+"""Duration of the fade-in and fade-out of a syllable in seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ChirpsConfig:
         demands = (
             ("clips", self.clips >= 1, "a whole number of at least 1"),
             ("singers", self.singers >= 1, "a whole number of at least 1"),
-            # The third harmonic of the highest chirp must lie below half the rate.
+            # The third harmonic of the highest chirp must be below the Nyquist frequency.
             ("rate", self.rate >= 8000, "a sampling rate of at least 8000 Hz"),
             ("seconds", 1 / TRACK_RATE <= self.seconds < math.inf, "seconds of a piece, such as 0.25"),
         )
@@ -59,17 +59,17 @@ class ChirpsConfig:
 
 @dataclass(frozen=True)
 class Song:
-    """All that the sound of a clip follows from."""
+    """Parameters that determine the sound of a clip."""
 
     singer: int
     motif: int
     pitch: int
     breaks: tuple[float, ...]
-    """Seconds at which syllables and pauses begin, and the end."""
+    """Times in seconds at which syllables and pauses begin, and the end of the song."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What lies between neighbouring breaks: syllables, with a pause before and after each."""
+        """Kind of each interval between breaks: syllables, with a pause before and after each."""
         sung = MOTIFS[self.motif].split("-")
         return ("pause", *(kind for syllable in sung for kind in (syllable, "pause")))
 
@@ -80,7 +80,7 @@ class Song:
 
 
 def compose(config: ChirpsConfig, seed: int, clip: int) -> Song:
-    """Song number `clip`, which follows from the seed and its number alone."""
+    """Song number `clip`, which depends only on the seed and its number."""
     random = np.random.default_rng([seed, clip])
     motif, pitch = int(random.integers(len(MOTIFS))), int(random.integers(len(PITCHES)))
     durations = random.uniform(SHORTEST, LONGEST, 2 * len(MOTIFS[motif].split("-")) + 1)
@@ -91,7 +91,7 @@ def compose(config: ChirpsConfig, seed: int, clip: int) -> Song:
 
 
 class Chirps(World):
-    """Songs, rendered when they are asked for."""
+    """Songs of chirps, rendered on demand."""
 
     name = "chirps"
     rendered = True
@@ -115,7 +115,7 @@ class Chirps(World):
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         samples = [round(self.songs[clip].breaks[-1] * self.config.rate) for clip in index.tolist()]
-        # Of no clips, too, they are whole numbers.
+        # The lengths of zero clips must be integers, too.
         return torch.tensor(samples, dtype=torch.int64)
 
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
@@ -163,7 +163,7 @@ def frequency(song: Song, seconds: Float[np.ndarray, " time"]) -> Float[np.ndarr
 
 
 def syllable(song: Song, seconds: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
-    """What sounds, as a position in SYLLABLES."""
+    """Index into SYLLABLES at each time."""
     span = np.searchsorted(song.breaks, seconds, side="right") - 1
     kinds = np.array([SYLLABLES.index(kind) for kind in song.kinds], float)
     return kinds[span.clip(0, len(kinds) - 1)]

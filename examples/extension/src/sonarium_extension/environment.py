@@ -1,7 +1,7 @@
-"""An environment of two states, heard as a low and a high beep, whose whole state can be saved.
+"""An environment of two states, observed as a low and a high beep, whose entire state can be saved.
 
-The answer of an agent that names the state (0: low, 1: high) earns 1; a wrong one earns nothing, and ends the
-episode with probability 1/2. Random answers earn 2 an episode on average, right ones 1 a step.
+An action equal to the state (0: low, 1: high) earns 1; another one earns 0, and ends the episode with probability
+1/2. Random actions earn 2 per episode on average, correct ones 1 per step.
 """
 
 import copy
@@ -16,7 +16,7 @@ from sonarium.training.contract import Tree
 
 SAMPLES = 16
 CYCLES = (1, 3)
-"""Periods in a beep, by the state."""
+"""Periods of a beep, by state."""
 NOISE = 0.5
 """Standard deviation of the noise."""
 
@@ -39,7 +39,7 @@ class Beeps(StatefulEnv):
         return self.beep(), float(right), ended, False, {}
 
     def beep(self) -> Float32[np.ndarray, " time"]:
-        """The sound of the next state, at a random phase and in noise."""
+        """Draw the next state; return its beep, with random phase and noise."""
         self.state = int(self.np_random.integers(2))
         phase = 2 * np.pi * (CYCLES[self.state] * np.arange(SAMPLES) / SAMPLES + self.np_random.random())
         return (np.sin(phase) + NOISE * self.np_random.standard_normal(SAMPLES)).astype(np.float32)
@@ -51,5 +51,5 @@ class Beeps(StatefulEnv):
         self.state, self.np_random = state["state"], copy.deepcopy(state["random"])
 
 
-# The limit truncates an episode, which is not its end.
+# The limit truncates an episode, but does not terminate it.
 gymnasium.register("Beeps-v0", f"{__name__}:Beeps", max_episode_steps=20)

@@ -22,7 +22,7 @@ from sonarium.features.waveform import sounding
 from sonarium.worlds.contract import Signal
 
 LASTING = 0.05
-"""Seconds after which the response of a filter is cut off: that of 50 Hz has decayed to a thousandth."""
+"""Length of the impulse responses in seconds: at 50 Hz, the response has decayed to a thousandth."""
 FLOOR_DB = -80.0
 
 
@@ -75,7 +75,7 @@ class Gammatone(PictureFrontEnd):
         """Decibels relative to full scale."""
         _, _, frames = self.shape(wave.shape[1])
         own = wave[:, : frames * self.config.hop].float()
-        # The product of two spectra is a convolution, circular unless there is room for the filter's response.
+        # Padding by the length of the filter makes the convolution linear instead of circular.
         size = own.shape[1] + self.filters.shape[1]
         product = torch.fft.fft(own, size)[:, None] * torch.fft.fft(self.filters, size)
         power = torch.fft.ifft(product)[..., : own.shape[1]].abs().square()
@@ -97,7 +97,7 @@ class Gammatone(PictureFrontEnd):
         signals: Iterable[Float[Tensor, "_clip _time"]],
         lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
     ) -> None:
-        """Mean and standard deviation over all bands of the frames that clips have alone."""
+        """Set the scale to mean and standard deviation over all bands and frames, without padding."""
         found = Statistics()
         for wave, own in zip(signals, lengths, strict=False):
             levels = rearrange(self.levels(wave), "clip row frame -> clip frame row")
@@ -117,7 +117,7 @@ class Gammatone(PictureFrontEnd):
 
 
 def centres(low: float, high: float, bands: int) -> Float[np.ndarray, " row"]:
-    """Frequencies evenly spaced on the scale of equivalent rectangular bandwidths."""
+    """Centre frequencies, evenly spaced on the scale of equivalent rectangular bandwidths (ERB)."""
     lowest, highest = 21.4 * np.log10(1 + 4.37e-3 * np.array([low, high]))
     return (10 ** (np.linspace(lowest, highest, bands) / 21.4) - 1) / 4.37e-3
 

@@ -2,8 +2,8 @@
 Vassilvitskii 2007).
 
 An update counts the frames of a batch that are nearest to each centroid (the E-step); the end of a pass moves each
-centroid to the mean of its frames (the M-step). As codes it gives the soft activations of Coates, Lee and Ng 2011:
-by how much nearer than the average a centroid is. HuBERT's units are made so (Hsu et al. 2021, arXiv 2106.07447).
+centroid to the mean of its frames (the M-step). Codes are the soft activations of Coates, Lee and Ng 2011: by how
+much a centroid is nearer than the average. HuBERT's units are made this way (Hsu et al. 2021, arXiv 2106.07447).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sonarium.models.contract import Engine, FrameEncoder, Learner, ModelEntry, 
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 SEEDING = 4096
-"""Frames that the first centroids are drawn from."""
+"""Number of frames that the initial centroids are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class KMeans(Learner, FrameEncoder):
         self.code_rate, self.code_first = signal.frame_rate, signal.frame_first
         shape = (config.clusters, signal.shape[1])
         self.register_buffer("centroids", torch.randn(shape))
-        # What a pass has counted so far is saved with the centroids: a run may be stopped within a pass.
+        # Sums and counts of the current pass are saved with the centroids: a run may be stopped within a pass.
         self.register_buffer("sums", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(config.clusters, dtype=torch.float64))
 
     def prepare(self, source: Source, engine: Engine) -> None:
-        """k-means++: each centroid is a frame, drawn in proportion to its squared distance from those before."""
+        """k-means++: draw each centroid from the frames, by the squared distance from its nearest predecessor."""
         frames = torch.cat([own_frames(batch) for batch in source.preview(engine.progress)])
 
         def draw(weights: Float[Tensor, " frame"], number: int) -> Int[Tensor, " drawn"]:
@@ -73,7 +73,7 @@ class KMeans(Learner, FrameEncoder):
         sums, counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
         sums.index_add_(0, cluster, frames.double())
         counts.index_add_(0, cluster, torch.ones_like(cluster, dtype=torch.float64))
-        # Of the global batch, so that all ranks have the same statistics, whenever a checkpoint is saved.
+        # Summed over the global batch, so that all ranks have the same statistics whenever a checkpoint is saved.
         self.sums += engine.ranks * engine.mean(sums)
         self.counts += engine.ranks * engine.mean(counts)
         count = engine.mean(torch.tensor(float(len(frames)), device=frames.device))
@@ -98,7 +98,7 @@ class KMeans(Learner, FrameEncoder):
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame cluster"]:
-        """The mean distance of a frame from all centroids, less that from each; 0 where that is negative."""
+        """Soft activations: mean distance from all centroids minus the distance from each, clamped at 0."""
         distance = self.distances(signal)
         nearer = (distance.mean(-1, keepdim=True) - distance).clamp(min=0)
         if lengths is None:

@@ -4,7 +4,7 @@
     baseline: descend E[(G − V(s))²] over the newest rollouts
 
 A baseline that does not depend on the action leaves the gradient of the policy unbiased, so it may learn from old
-rollouts. These lie in segments, files that never change; a checkpoint holds no more than their names.
+rollouts. These are stored in segments, immutable files; a checkpoint holds only their names.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class ReinforceConfig:
 
 
 class Replay:
-    """The newest rollouts, each in a segment of the run, and the random numbers by which steps are drawn."""
+    """The newest rollouts, each in a segment of the run, and the generator by which steps are drawn."""
 
     def __init__(self, most: int):
         self.most = most
@@ -71,7 +71,7 @@ class Replay:
         self.segments = [*self.segments, stored][-self.most :]
 
     def draw(self, rows: int) -> tuple[Float[np.ndarray, "row *observed"], Float[np.ndarray, " row"]]:
-        """Steps of one rollout."""
+        """Random steps of one random rollout."""
         assert self.random is not None, "add a rollout first"
         arrays = self.segments[self.random.integers(len(self.segments))].load()
         chosen = self.random.integers(len(arrays["returns"]), size=rows)
@@ -104,7 +104,7 @@ class Reinforce(Learner, Agent):
         return {"policy": self.policy_optimiser, "baseline": self.baseline_optimiser, "replay": self.replay}
 
     def initial(self, slots: int) -> None:
-        """It remembers nothing."""
+        """No memory."""
 
     @torch.no_grad()
     def act(
@@ -121,7 +121,7 @@ class Reinforce(Learner, Agent):
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         # The spaces were checked when the agent was built.
         assert isinstance(data.observation, np.ndarray), type(data.observation)
-        # Some vector environments ignore the action with which they begin an episode anew.
+        # Some vector environments ignore the action of the step that resets an episode.
         acted = np.ones(data.reward.shape, bool) if data.acted is None else data.acted
         observation, gained = data.observation[acted], self.returns(data)[acted].astype(np.float32)
         self.replay.add(observation, gained, engine)
@@ -141,7 +141,7 @@ class Reinforce(Learner, Agent):
         return {name: value.detach() for name, value in terms.items()}
 
     def update_baseline(self, engine: Engine) -> Float[Tensor, ""]:
-        """The baseline's loss on steps of the replay, and one step of its own."""
+        """Take one step of the baseline on steps of the replay; return its loss."""
         observation, gained = self.replay.draw(self.config.replay_rows)
         error = functional.mse_loss(self.baseline(self.tensor(observation))[:, 0], self.tensor(gained))
         engine.descend(error, self.baseline_optimiser)
@@ -149,8 +149,8 @@ class Reinforce(Learner, Agent):
 
     @torch.no_grad()
     def returns(self, data: Rollout) -> Float[np.ndarray, "step slot"]:
-        """Discounted returns. What follows a truncated episode, or the end of the rollout, is the baseline's
-        value; nothing follows a terminated one."""
+        """Discounted returns, bootstrapped by the baseline where an episode is truncated or the rollout ends, but
+        not where an episode terminates."""
         assert isinstance(data.last, np.ndarray), type(data.last)
         steps, slots = data.reward.shape
         last = self.tensor(data.last.reshape(steps * slots, *data.last.shape[2:]))

@@ -1,8 +1,8 @@
 """A measure: representational similarity (Kriegeskorte, Mur and Bandettini 2008).
 
 Whether clips with similar factors have similar codes: Spearman's rank correlation of the distances between the
-codes of all pairs of clips with the distances between their factors. 1 for codes that are the factors, 0 for codes
-that have nothing to do with them.
+codes of all pairs of clips with the distances between their factors. 1 for codes that equal the factors, about 0
+for codes that are independent of them.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from sonarium.measures.contract import Meaning, MeasureEntry
 
 MOST = 500
-"""Clips whose pairs are compared; of more, a random subset."""
+"""Maximum number of clips whose pairs are compared; of more clips, a random subset is used."""
 
 
 def similarity(
@@ -31,12 +31,12 @@ def similarity(
     if np.ptp(of_codes) == 0 or np.ptp(of_factors) == 0:
         return {"rsa": 0.0}
     correlation = np.corrcoef(rankdata(of_codes), rankdata(of_factors))[0, 1]
-    # Rounding may carry it beyond its bounds.
+    # Rounding may exceed the bounds.
     return {"rsa": float(np.clip(correlation, -1, 1))}
 
 
 def distances(values: Float[np.ndarray, " clip"], named: bool) -> Float[np.ndarray, " pair"]:
-    """0 to 1: categories differ or not, numbers by as much of their range."""
+    """Distances of all pairs from 0 to 1: whether categories differ; for numbers, as a fraction of their range."""
     apart = pdist(values[:, None])
     return (apart > 0).astype(float) if named else apart / (np.ptp(values) or 1.0)
 
