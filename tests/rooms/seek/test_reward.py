@@ -126,7 +126,7 @@ def test_discounted_progress_is_the_potential_at_both_ends(seed, gamma):
 
 
 def test_a_source_found_does_not_make_the_way_longer():
-    """The potential is minus the path through all active sources: switching off the first does not lower it."""
+    """The potential is minus the path length through all active sources; finding the first does not lower it."""
     env, _ = seek(shoebox((8, 8)), [(3.0, 2.0), (7.0, 2.0)], (2.0, 2.0, 0.0))
     earned = [env.step(FORWARD)[1] for _ in range(9)]
     assert min(earned) >= -0.1 + 0.5 - 1e-9

@@ -23,7 +23,7 @@ def ignore(stage: str, done: int, total: int) -> None:
 
 
 def write_songs(folder: Path, rows: list[tuple[str, float, float, str]] | None = None) -> Path:
-    """Write a recording of faint noise with tones of a frequency per label, 80 ms each and 40 ms apart."""
+    """Write a recording of faint noise with tones of one frequency per label, 80 ms long, 40 ms apart."""
     folder.mkdir()
     noise = np.random.default_rng(0).normal(0, 1e-3, 5 * RATE)
     given = []

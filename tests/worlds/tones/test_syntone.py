@@ -214,7 +214,7 @@ def altered(content: bytes, random: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_is_altered_the_file_is_read_or_refused(seed, tmp_path):
-    """Altered is the archive, or one of its arrays in an intact archive."""
+    """Either the archive is altered, or one of its arrays in an intact archive."""
     theirs(tmp_path / "their.npz")
     save_syntone(WORLD, tmp_path / "ours.npz")
     random, read = np.random.default_rng(seed), 0
