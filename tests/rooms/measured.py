@@ -1,7 +1,7 @@
-"""How far our rooms are from measured ones: dEchorate (Di Carlo et al., 2021), a sports hall of the Open AIR
-library, and the head of the Surrey set of binaural responses, without a room.
+"""Errors against measurements: dEchorate (Di Carlo et al., 2021), a sports hall of the Open AIR library, and
+the head of the Surrey set of binaural responses, without a room.
 
-Nothing is fitted: the walls, places and speed of sound are those of the data, the head is that of the literature.
+Nothing is fitted: walls, positions and speed of sound are given by the data, the head radius by the literature.
 """
 
 import csv
@@ -22,10 +22,10 @@ from sonarium.rooms.acoustics.simulator import Acoustics
 
 ROOM, SPEED = (5.705, 5.965, 2.355), 345.844
 DECHORATE_T30 = 0.57
-"""Seconds, of the whole band."""
+"""Broadband T30 in seconds."""
 WALLS = ("south", "east", "north", "west", "floor", "ceiling")
 HEAD = 0.0875
-"""Metres: the radius that the literature on delays between the ears takes for a mean head (Kuhn, 1977)."""
+"""Radius in metres of an average head in the literature on interaural delays (Kuhn, 1977)."""
 BANDS = (500.0, 1000.0, 2000.0, 4000.0)
 
 
@@ -39,7 +39,7 @@ def point(row: dict[str, str], name: str) -> np.ndarray:
 
 
 def first_echoes(source: np.ndarray, microphone: np.ndarray) -> dict[str, float]:
-    """Seconds to the direct sound and each wall's echo; a wall is known by being the only one that reflects."""
+    """Arrival times in seconds of the direct sound and each wall's echo, with only that wall reflecting."""
     found = {}
     for wall in range(-1, 6):
         room = shoebox(ROOM, absorption=[0.5 if other == wall else 1.0 for other in range(6)], speed=SPEED)
@@ -50,7 +50,7 @@ def first_echoes(source: np.ndarray, microphone: np.ndarray) -> dict[str, float]
 
 
 def echo_errors(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds between annotated arrivals and ours: (pair,) of direct sounds, (pair, wall) of echoes."""
+    """Errors of arrival times in milliseconds: (pair,) of direct sounds, (pair, wall) of echoes."""
     direct, echoes = [], []
     for row in rows_of(data / "rir" / "dechorate" / "echo_toa.csv"):
         times = first_echoes(point(row, "src"), point(row, "mic"))
@@ -60,7 +60,7 @@ def echo_errors(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dechorate(data: Path) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Measured responses (microphone, time) at 48 kHz, the source, and the microphones."""
+    """Measured responses (microphone, time) at 48 kHz, and the positions of the source and the microphones."""
     folder = data / "rir" / "dechorate"
     measured = scipy.io.loadmat(folder / "data_rooge.mat")
     rows = rows_of(folder / "rir_columns.csv")
@@ -69,19 +69,19 @@ def dechorate(data: Path) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
 
 
 def peak_errors(data: Path) -> np.ndarray:
-    """Milliseconds between the peaks of measured responses and of ours."""
+    """Milliseconds between the peaks of measured and simulated responses."""
     theirs, source, microphones = dechorate(data)
     ours = simulate(shoebox(ROOM, absorption=0.3, speed=SPEED), [source], microphones, 48000, 1)[0]
     return (np.abs(theirs).argmax(axis=1) - np.abs(ours).argmax(axis=1) + LEAD) / 48
 
 
 def dechorate_decays(data: Path) -> np.ndarray:
-    """T30 of each microphone, seconds."""
+    """T30 in seconds at each microphone."""
     return np.array([measure_decay(response, 48000).t30[0] for response in dechorate(data)[0]])
 
 
 def hall_decays(data: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """T30 and EDT by band: as another package's tests expect them, and here."""
+    """T30 and EDT by band: the values that another package's tests expect, and those computed here."""
     folder = data / "rir" / "openair"
     response, rate = soundfile.read(folder / "ir_sportscentre_omni.wav")
     found = measure_decay(response, rate, BANDS)
@@ -93,8 +93,8 @@ def hall_decays(data: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def ear_delays(data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Microseconds by which the right ear is later, at 37 azimuths: measured, of a sphere, and of two ears with
-    nothing between them."""
+    """Delays of the right ear in microseconds at 37 azimuths: measured, of a sphere, and of two ears with nothing
+    between them."""
     with h5py.File(data / "rir" / "iosr" / "UniS_Anechoic_BRIR_16k.sofa") as file:
         responses, places = np.asarray(file["Data.IR"]), np.asarray(file["SourcePosition"])
     azimuths, distance = np.deg2rad(places[:, 0]), float(places[0, 2])
@@ -102,14 +102,14 @@ def ear_delays(data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     middle = np.array([[10.0, 10.0]])
     click = np.eye(1, 2000, dtype=np.float32)[0]
     listener.enter(0, shoebox((20, 20), absorption=1.0), middle + np.array([distance, 0]), [click])
-    # Azimuths of this set go clockwise: at 90 degrees its right ear is near.
+    # Azimuths of this set are clockwise: at 90 degrees the right ear is near.
     ours = [listener.hear(middle, np.array([azimuth]))[0] for azimuth in azimuths]
     bare = -2e6 * HEAD / 343 * np.sin(azimuths)
     return np.array([*map(between_ears, responses)]), np.array([*map(between_ears, ours)]), bare
 
 
 def between_ears(ears: np.ndarray) -> float:
-    """Microseconds by which the right ear is later: where the correlation of both is largest."""
+    """Delay of the right ear in microseconds: the maximum of the cross-correlation."""
     fine = scipy.signal.resample_poly(ears.astype(float), 16, 1, axis=-1)
     correlation = scipy.signal.correlate(fine[1], fine[0])
     return (int(correlation.argmax()) - (fine.shape[1] - 1)) / 16000 / 16 * 1e6

@@ -1,7 +1,7 @@
-"""Other ways to the same rooms: pyroomacoustics, and a search through all sequences of walls in plain Python.
+"""Independent image sources: pyroomacoustics, and a search through all sequences of walls in plain Python.
 
-The search knows nothing of beams: it mirrors the source in every sequence of walls, floor and ceiling included,
-and walks back from the listener leg by leg; a leg that misses its wall or meets another ends it.
+The search uses no beams: it mirrors the source in every sequence of walls, floor and ceiling included, and traces
+the path back from the listener; a segment that misses its wall or meets another discards the image.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ pra.constants.set("rir_hpf_enable", False)
 pra.constants.set("num_threads", 1)
 
 EDGE = 1e-4
-"""Metres from the edge of a beam within which it may be heard or not."""
+"""Distance in metres from the edge of a beam within which its audibility is undecided."""
 ELL = ((0, 0), (6, 0), (6, 3), (3, 3), (3, 6), (0, 6))
 TEE = ((0, 0), (2, 0), (2, 3), (4, 3), (4, 5), (-2, 5), (-2, 3), (0, 3))
 CUP = ((0, 0), (7, 0), (7, 5), (5, 5), (5, 2), (2, 2), (2, 5), (0, 5))
@@ -29,14 +29,14 @@ CUP = ((0, 0), (7, 0), (7, 5), (5, 5), (5, 2), (2, 2), (2, 5), (0, 5))
 
 @dataclass(frozen=True)
 class Heard:
-    """Images that one listener hears."""
+    """Images audible to one listener."""
 
     places: np.ndarray
     gains: np.ndarray
 
 
 def ours(room: Room, source: np.ndarray, listener: np.ndarray, order: int, lattice: bool | None = None) -> Heard:
-    """What `find_images` and `audible` say, storeys multiplied out."""
+    """Images by `find_images` and `audible`, one for each beam and height."""
     images = find_images(room, np.asarray(source, float), order, lattice)
     beams = np.flatnonzero(audible(room, images, np.asarray(listener, float)[None])[0])
     places, gains = [], []
@@ -51,14 +51,14 @@ def ours(room: Room, source: np.ndarray, listener: np.ndarray, order: int, latti
 
 
 def peer(room: Room, sources: ArrayLike, ears: ArrayLike, rate: int, order: int) -> Any:
-    """A fresh room of pyroomacoustics with its impulse responses."""
+    """A new room of pyroomacoustics with its impulse responses."""
     found = imagined(room, sources, ears, order, rate)
     found.compute_rir()
     return found
 
 
 def imagined(room: Room, sources: ArrayLike, ears: ArrayLike, order: int, rate: int = 8000) -> Any:
-    """A fresh room of pyroomacoustics with its images; responses fail there where an ear hears nothing."""
+    """A new room of pyroomacoustics with its images; its responses fail where an ear receives no image."""
     materials = [pra.Material(float(share)) for share in room.absorption[:, 0]]
     if room.box and not room.corners[0].any():
         names = ("south", "east", "north", "west", "floor", "ceiling")
@@ -86,7 +86,7 @@ def heard_by_peer(found: Any, source: int, ear: int) -> Heard:
 
 
 def searched(room: Room, source: np.ndarray, listener: np.ndarray, order: int) -> Heard:
-    """All sequences of walls, one after the other."""
+    """Images by a brute-force search through all sequences of walls."""
     places, gains = [], []
     for image, chain, gain in sequences(walls_of(room), np.asarray(source, float), room.gains[:, 0], order):
         if walk_back(walls_of(room), np.asarray(listener, float), image, chain):
@@ -97,12 +97,12 @@ def searched(room: Room, source: np.ndarray, listener: np.ndarray, order: int) -
 
 @dataclass(frozen=True)
 class Wall:
-    """A piece of a line or of a plane; `inner` points into the room."""
+    """A segment of a line or part of a plane; `inner` is the normal that points into the room."""
 
     corner: np.ndarray
     inner: np.ndarray
     along: np.ndarray
-    """To the far corner; of floor and ceiling the outline."""
+    """Vector to the far corner; the outline for floor and ceiling."""
     top: float | None
     flat: bool = False
 
@@ -125,7 +125,7 @@ def walls_of(room: Room) -> list[Wall]:
 def sequences(
     walls: list[Wall], source: np.ndarray, gains: np.ndarray, order: int
 ) -> Iterator[tuple[list[np.ndarray], list[int], float]]:
-    """Each with its images, the source first, and its gain."""
+    """All sequences of walls, each as its images (the source first), its wall numbers and its gain."""
     waiting = [([source], [], 1.0)]
     while waiting:
         images, chain, gain = waiting.pop()
@@ -152,7 +152,7 @@ def walk_back(walls: list[Wall], listener: np.ndarray, images: list[np.ndarray],
 
 
 def hit(wall: Wall, start: np.ndarray, end: np.ndarray) -> float | None:
-    """At which share of the way a wall is met; None: it is not."""
+    """Fraction of the segment at which it meets the wall; None if it does not."""
     rise = (end - start) @ wall.inner
     if rise == 0:
         return None
@@ -166,7 +166,7 @@ def hit(wall: Wall, start: np.ndarray, end: np.ndarray) -> float | None:
 
 
 def within_outline(corners: np.ndarray, place: np.ndarray) -> bool:
-    """By the angles under which the sides are seen, which sum to a full turn inside."""
+    """Whether a point is inside: the signed angles that the sides subtend sum to a full turn."""
     toward = corners - place[:2]
     after = np.roll(toward, -1, axis=0)
     turned = np.arctan2(
@@ -187,7 +187,7 @@ def met(walls: list[Wall], start: np.ndarray, end: np.ndarray, apart_from: tuple
 
 
 def responded(heard: Heard, listener: np.ndarray, rate: int, speed: float, length: int) -> np.ndarray:
-    """The impulse response by its formula: 81 samples of a sinc under a Hann window for every image."""
+    """The impulse response by its formula: an 81-sample Hann-windowed sinc for every image."""
     response = np.zeros(length)
     for place, gain in zip(heard.places, heard.gains, strict=True):
         distance = np.linalg.norm(place - listener)
@@ -201,7 +201,7 @@ def responded(heard: Heard, listener: np.ndarray, rate: int, speed: float, lengt
 
 
 def unmatched(first: Heard, second: Heard, near: float = 1e-4) -> tuple[np.ndarray, np.ndarray, float]:
-    """Images of either that the other lacks, and the largest relative difference in gain of the others."""
+    """Images only in the first, images only in the second, and the largest relative gain difference of matches."""
     free, lonely, worst = list(range(len(second.places))), [], 0.0
     for place, gain in zip(first.places, first.gains, strict=True):
         close = [at for at in free if np.abs(second.places[at] - place).max() <= near]
@@ -216,7 +216,7 @@ def unmatched(first: Heard, second: Heard, near: float = 1e-4) -> tuple[np.ndarr
 
 
 def near_edge(room: Room, source: np.ndarray, listener: np.ndarray, order: int, place: np.ndarray) -> bool:
-    """Whether a step of `EDGE` to some side changes whether the image is heard."""
+    """Whether moving the listener by 1 or 1.5 times `EDGE` changes whether the image is audible."""
     votes = set()
     for angle in np.arange(8) * np.pi / 4:
         for reach in (1, 1.5):
@@ -228,20 +228,20 @@ def near_edge(room: Room, source: np.ndarray, listener: np.ndarray, order: int, 
 
 
 def starlike(count: int, radii: list[float], shift: list[float]) -> np.ndarray:
-    """A polygon all of whose corners are seen from (0, 0)."""
+    """A star-shaped polygon: all corners are visible from (0, 0)."""
     angle = 2 * np.pi * (np.arange(count) + 0.6 * np.array(shift)) / count
     return np.array(radii)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @st.composite
 def rooms(draw: st.DrawFn, dimension: int = 2, shapes: tuple[str, ...] = ()) -> Room:
-    """Rooms of all kinds, each wall with its own absorption."""
+    """Strategy for rooms of all shapes, each wall with its own absorption."""
     kind = draw(st.sampled_from(shapes or ("box", "regular", "ellipse", "ell", "tee", "cup", "star")))
     height = None if dimension == 2 else draw(st.floats(2.2, 4.0))
     corners = draw(plans(kind))
     walls = len(corners) + (0 if height is None else 2)
     shares = draw(st.lists(st.floats(0.02, 0.7), min_size=walls, max_size=walls))
-    # Checks of shapes draw from the random state that hypothesis watches.
+    # Checks of array shapes draw from the random state that Hypothesis monitors.
     with unchecked():
         return polygon(corners, height, shares)
 
@@ -264,7 +264,7 @@ def plans(draw: st.DrawFn, kind: str) -> np.ndarray:
 
 
 def placed(room: Room, random: np.random.Generator, count: int, clearance: float = 0.15) -> np.ndarray:
-    """Points drawn in the room, away from walls and from one another."""
+    """Random points in the room, at a distance from walls and from each other."""
     low, high = room.bounds
     found: list[np.ndarray] = []
     while len(found) < count:

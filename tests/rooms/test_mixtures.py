@@ -1,4 +1,4 @@
-"""Mixtures in rooms: images of each source, sets that hold out sounds and rooms, and what is refused."""
+"""Mixtures in rooms: images of each source, sets that hold out sounds and rooms, and refused settings."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ def world(seed: int = 0, **changes: Any) -> Mixtures:
 
 
 def alone(scene: Scene, config: MixturesConfig, window: int, pose: np.ndarray) -> np.ndarray:
-    """The images by plain convolution of loops that have been playing before, (source, ear, time)."""
+    """Oracle: images by plain convolution of loops that have played forever, (source, ear, time)."""
     x, y, heading = pose
     aside = config.ear_distance / 2 * np.array([-np.sin(heading), np.cos(heading)])
     responses = simulate(
@@ -69,7 +69,7 @@ def test_a_listener_that_moves_hears_each_window_from_its_pose():
     assert images.shape[0] == 4000 and scene.poses.shape == (4, 3)
     for number, pose in enumerate(scene.poses):
         whole = alone(scene, one.config, 4000, pose)
-        # What follows the cross-fade from the pose before.
+        # Only what follows the cross-fade from the previous pose.
         inside = slice(number * window + 64, (number + 1) * window)
         expected = whole[..., inside]
         np.testing.assert_allclose(images[inside].transpose(1, 2, 0), expected, atol=2e-3 * np.abs(expected).max())
@@ -129,7 +129,7 @@ def corpus(tmp_path_factory):
 
 
 def recorded(corpus: Any, tmp_path: Any, **changes: Any) -> Mixtures:
-    """Mixtures of a folder, whose names have the speakers."""
+    """Mixtures of a folder of recordings, whose file names give the speakers."""
     return world(path=str(corpus), cache=str(tmp_path / "cache"), rate=RATE, pattern=PATTERN, **changes)
 
 

@@ -1,4 +1,4 @@
-"""A run that is loaded acts as it does when it is evaluated."""
+"""A loaded run acts as it does in evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 
 class Noting(gymnasium.Wrapper):
-    """Notes the seed, and every action."""
+    """Records the seed and every action."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -54,7 +54,7 @@ class Noting(gymnasium.Wrapper):
 
 
 def acted(agent: TrainedAgent, seed: int, deterministic: bool) -> list[int]:
-    """The actions of an episode, by the loop that the manual shows."""
+    """The actions of an episode, by the loop in the manual."""
     env = gymnasium.make(ENV)
     observation, _ = env.reset(seed=seed)
     state, reward, over, actions = None, None, False, []

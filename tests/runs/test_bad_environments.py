@@ -1,4 +1,4 @@
-"""Environments that fail, or show what no agent can take: one line names them, and nothing is lost."""
+"""Environments that fail or that no agent supports: a one-line error names them, and nothing is lost."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ FLAGS = "--envs 2 --rollout-steps 16 --units 8 --device cpu --no-pictures".split
 
 
 class Bad(gymnasium.Env):
-    """Goes wrong in the fifth step of every episode, in a way that is set from outside."""
+    """Fails as `fault` says: at reset, in the fifth step of every episode, or when rendered."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
     observation_space: spaces.Space = spaces.Box(-1, 1, (3,), np.float32)
@@ -128,7 +128,7 @@ def test_what_draws_no_picture_is_one_line(fault, said, bad, tmp_path, monkeypat
 
 
 class Strange(spaces.Space):
-    """A space of a package that nobody knows."""
+    """A space of an unknown package."""
 
     def __init__(self) -> None:
         super().__init__((3,), np.float32)
@@ -165,7 +165,7 @@ class Stateful(Bad, StatefulEnv):
 
 
 class Slots(StatefulVectorEnv):
-    """Two of them side by side."""
+    """A vector environment that returns the results of one `Bad` in every slot."""
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
@@ -205,7 +205,7 @@ def test_a_fault_as_a_saved_state_comes_back_is_that_of_the_environment(vector, 
 
 
 class Settings(gymnasium.Env):
-    """Its spaces, and how long an episode is, are settings."""
+    """An environment whose spaces and length of episodes are settings."""
 
     def __init__(self, size: int = 3, actions: int = 2, length: int = 20, path: Any = None):
         self.length = length
@@ -281,7 +281,7 @@ def test_other_settings_than_a_run_had_end_its_training_and_are_noted_in_its_sco
     [note] = json.loads((run / "scores.json").read_text())["notes"]
     assert note.startswith("Bad-v0 is registered otherwise") and said in note
     assert "max_episode_steps: None in the folder, 9 now" in " ".join(capsys.readouterr().out.split())
-    # A run of before does not know.
+    # Runs of earlier versions do not record the environment.
     config = json.loads((run / "config.json").read_text())
     del config["source"]["environment"]
     (run / "config.json").write_text(json.dumps(config))

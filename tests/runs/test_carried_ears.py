@@ -1,4 +1,4 @@
-"""Agents whose separator goes on from window to window of an episode."""
+"""Agents whose separator keeps its state from window to window of an episode."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ TINY = (
 )
 SHORT = "sonarium/Seek-short-v0"
 if SHORT not in gymnasium.registry:
-    # Episodes end in the middle of rollouts, and sources of wide radius are found at different times.
+    # Episodes end within rollouts, and sources with a wide radius are found at different times.
     gymnasium.register(
         SHORT, "sonarium.rooms.seek.env:Seek", vector_entry_point="sonarium.rooms.seek.vector:SeekVector",
         kwargs={"max_steps": 5, "sources": 2, "radius": 2.0, "start_distance": 2.1, "threads": 1},
@@ -78,7 +78,7 @@ def agent_of(joint: Path, heard: spaces.Space = HEARD) -> CarriedEars:
 
 
 def of_whole(agent: CarriedEars, windows: np.ndarray) -> np.ndarray:
-    """What is read of windows that follow one another, from the sources of all their sound, separated at once."""
+    """Oracle: readings of consecutive windows, from the sources of the whole sound, separated at once."""
     sound = torch.from_numpy(np.concatenate(list(windows), -1)).T[None]
     sources, late = agent.separator.go_on(sound, agent.separator.begin(1))[0][0], agent.separator.latency
     whole = agent.separator.separate(sound)[0]
@@ -89,7 +89,7 @@ def of_whole(agent: CarriedEars, windows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vector", ["no", "yes"])
 def test_windows_are_read_as_the_whole_sound_of_the_episode(runs, vector):
-    """Over several rollouts, in which episodes end at different times, what is observed last among them."""
+    """Over several rollouts in which episodes end at different times, including their last observations."""
     agent, steps = agent_of(runs["joint"]), 7
     source = Rollouts(RolloutConfig(SHORT, envs=3, rollout_steps=steps, vector=vector), 5)
     source.attach(agent, FabricEngine("cpu", "32", 0))
@@ -128,7 +128,7 @@ def test_nothing_of_one_episode_is_heard_in_the_next(runs):
 
 
 def test_slots_are_as_they_are_alone(runs):
-    """In slots that began at different times, the frames of the separator lie differently in the windows."""
+    """In slots that began at different times, the separator's frames are aligned differently with the windows."""
     agent, random = agent_of(runs["joint"]), np.random.default_rng(1)
     sound = 0.1 * random.standard_normal((6, 3, 2, 2000)).astype(np.float32)
     generator = torch.Generator().manual_seed(0)
@@ -163,7 +163,7 @@ def test_what_it_hears_of_each_source_comes_later_by_the_latency(runs):
 
 
 def test_what_is_shown_goes_on_from_window_to_window(runs):
-    """What is heard, without the latency."""
+    """`separated` equals the sources that the agent hears, without their latency."""
     agent = agent_of(runs["joint"])
     windows = np.random.default_rng(4).normal(0, 0.1, (3, 2, 2000)).astype(np.float32)
     shown = agent.separated(windows)
@@ -198,7 +198,7 @@ def test_what_else_is_observed_is_seen_as_it_is(runs):
 
 
 class Late(nn.Module, StreamSeparator):
-    """A source and its opposite; its state has no row for each clip."""
+    """Separates a signal into itself and its negative; its state has no row for each clip."""
 
     sources, latency = 2, 0
 
@@ -228,7 +228,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_run_resumes_bit_for_bit(agent, runs, tmp_path):
-    """Within an episode, so that the state of the ears is a part of what goes on."""
+    """Interrupted within an episode, so that the state of the separator is restored, too."""
     said = f"{words(agent, runs['joint'])} --save-every 1"
     whole = train(f"{said} --steps 4", tmp_path / "whole")
     train(f"{said} --steps 2", tmp_path / "cut")

@@ -1,4 +1,4 @@
-"""Runs on the codes of another run: held to its checkpoint and to its split, also when it goes on or away."""
+"""Runs on the codes of another run: bound to its checkpoint and split, even if it trains on or is deleted."""
 
 import shutil
 from pathlib import Path
@@ -32,7 +32,7 @@ def train_upstream(corpus: Path, folder: Path, steps: int, *words: str) -> None:
 
 @pytest.fixture
 def runs(corpus, tmp_path) -> tuple[Path, Path]:
-    """A run, and one on its codes."""
+    """A run, and a run on its codes."""
     below, above = tmp_path / "below", tmp_path / "above"
     train_upstream(corpus, below, 2)
     dispatch(["train", "kmeans", "--codes", str(below), "--run", str(above), *KMEANS, "2", "--seed", "7"])

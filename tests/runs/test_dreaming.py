@@ -1,5 +1,5 @@
-"""A world model from the command line: of a folder of recordings, and of the codes of a run; trained, encoded,
-forecast, and listened to."""
+"""World models from the command line, of a folder of recordings and of the codes of a run: training, codes,
+forecasts, and their sound."""
 
 import json
 import shutil
@@ -143,7 +143,7 @@ def said(capsys, *words) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sound(folder):
-    """A file of another rate, with two channels."""
+    """A two-channel file with another sampling rate."""
     wave = np.random.default_rng(0).standard_normal((11025, 2)).cumsum(0)
     soundfile.write(folder / "other.wav", np.sin(wave / 3) / 4, 11025)
     return folder / "other.wav"
@@ -178,7 +178,7 @@ def test_a_sound_is_forecast_decoded_and_as_real_tokens(folder, sound, tmp_path,
 
 
 def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
-    """Pieces of 12 tokens have no stretch of 15 to compare with."""
+    """Training pieces of 12 tokens contain no excerpt of 15 to compare with."""
     forecaster = open_forecaster(folder / "heard")
     made = forecaster.forecast(forecaster.file(sound, 0.5, 0.5), 0.5, 2)
     found = {round(one.seconds / forecaster.token_seconds): one for one in made.nearness}
@@ -194,11 +194,11 @@ def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
 
 
 def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp_path, capsys, monkeypatch):
-    """What was fitted once is kept in the run; at the end of a file there is no truth to compare with."""
+    """Statistics are fitted once and kept in the run; at the end of a file there is no true continuation."""
     open_forecaster(folder / "heard")
     kept = list((folder / "heard" / "forecast").iterdir())
     assert len(kept) == 1 and kept[0].suffix == ".safetensors" and kept[0].stem.endswith("-2")
-    # What an earlier version kept took every value of a label for one of the training split.
+    # The file of an earlier version assumes every value of a label in the training split.
     earlier = kept[0].rename(kept[0].with_stem(kept[0].stem.removesuffix("-2")))
     open_forecaster(folder / "heard")
     assert list((folder / "heard" / "forecast").iterdir()) == kept and not earlier.exists()
@@ -216,14 +216,14 @@ def test_codes_are_forecast_through_the_run_that_made_them(folder, sound, tmp_pa
     assert found["unit"] == "standard deviations" and found["token_seconds"] == pytest.approx(0.1)
     wave, _ = soundfile.read(tmp_path / "out" / "future-01.wav")
     assert len(wave) == 2400 and wave.std() > 0
-    # The real tokens are stretches of recorded sound: but for the joins, each is found in a file.
+    # The real tokens are excerpts of recordings: except at the joins, each occurs in a file.
     wave, _ = soundfile.read(tmp_path / "out" / "tokens-01.wav", dtype="float32")
     files = [soundfile.read(one, dtype="float32")[0] for one in (folder / "speech").glob("*/*.wav")]
     inner = slice(100, 700)
     starts = np.stack([one[at : at + 800] for one in files for at in range(0, len(one) - 799, 800)])
     for piece in wave.reshape(3, 800):
         assert np.abs(starts[:, inner] - piece[inner]).max(1).min() < 1e-4
-    # The last token of the other reaches beyond its end: it has three quarters of a piece.
+    # The last token of the second file extends beyond its end: only three quarters of it are sound.
     soundfile.write(tmp_path / "other.wav", files[0][:2200], 8000)
     words = ("surprise", folder / "of codes", sound, tmp_path / "other.wav", "--out", tmp_path / "surprise")
     told = said(capsys, *words)
@@ -238,7 +238,7 @@ def test_codes_end_at_the_moment_of_a_forecast(folder, sound, at):
     rate, samples = forecaster.rate, round(forecaster.token_seconds * forecaster.rate)
     assert heard.past.shape[1] == 6 and heard.moment == 6 * samples
     assert heard.begin == pytest.approx(round(at * rate) / rate - 0.6, abs=1e-3)
-    # The codes of the past are those of its own sound.
+    # The codes of the past are computed from its own sound only.
     own = forecaster.coder.below.encode(heard.wave[: heard.moment], rate)  # pyright: ignore[reportOptionalMemberAccess]
     torch.testing.assert_close(heard.past[0], torch.from_numpy(own))
 
@@ -250,7 +250,7 @@ def test_a_clip_of_codes_is_heard_and_its_actions_are_known(folder, clip):
     sound, index = forecaster.clip(clip, 0.2, 0.2), torch.tensor([clip])
     held = forecaster.data.world.whole(index)
     assert sound.past.shape[1] == 2 and sound.moment == 1600
-    # The codes that the run keeps were made of the whole clip, a piece at a time.
+    # The codes stored in the run were computed from the whole clip, one piece at a time.
     both = torch.cat([sound.past, sound.future], 1)
     torch.testing.assert_close(both, held.signal[:, : both.shape[1]])
     assert torch.equal(torch.from_numpy(sound.wave), forecaster.below.whole(index).signal[0, : len(sound.wave)])
@@ -309,7 +309,7 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
     assert forecaster.data is not None and clip.actions is not None
     whole = forecaster.data.world.whole(torch.tensor([4]))
     expected = learner.actions.in_world(learner.actions(whole, 9))
-    # The past begins where whole tokens do: of 1600 samples the first 64 are no whole one.
+    # The past consists of whole tokens: the first 64 of 1600 samples do not fill one.
     assert clip.past.shape == (1, 6 * 256) and clip.moment == 6 * 256
     known = learner.actions.in_world(clip.actions)
     torch.testing.assert_close(known[:, :9, :3], expected[..., :3], rtol=1e-6, atol=1e-6)
@@ -323,13 +323,13 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
 
 
 def elapsed(forecaster, actions):
-    """In seconds."""
+    """The action `elapsed` of each token, in seconds."""
     return forecaster.learner.actions.in_world(actions)[0, :, 3].double().numpy()
 
 
 def test_time_goes_on_counting_from_the_beginning_of_the_recording(folder, sound, tmp_path, capsys, monkeypatch):
-    """Behind the end of a clip, too, and where a part of the past is heard; what the model was never trained on is
-    told."""
+    """Also beyond the end of a clip, and where only a part of the past is encoded; values outside the training
+    range are reported."""
     forecaster, word = open_forecaster(folder / "heard", world=True), change("word=ba")
     assert forecaster.data is not None
     length = int(forecaster.data.world.lengths(torch.tensor([4]))) / 8000
@@ -352,7 +352,7 @@ def test_time_goes_on_counting_from_the_beginning_of_the_recording(folder, sound
             elapsed(forecaster, acted)[-6:], (at or 1.0) + 0.032 * np.arange(6), atol=1e-3, err_msg=str(at)
         )
         assert heard.begin == pytest.approx((at or 1.0) - heard.past.shape[1] / 8000, abs=1e-3)
-    # Pieces of .4 s have 12 tokens, the last of which begins at .352 s.
+    # A piece of .4 s has 12 tokens; the last one begins at .352 s.
     made = forecaster.forecast(forecaster.file(sound, 0.9, 0.2), 0.2, 1, 0, [word])
     [line] = made.remarks
     assert line.startswith("elapsed reaches 1.06 s, and the model was trained on 0 to 0.352 s of a piece")
@@ -406,7 +406,7 @@ def test_forecasts_and_parts_of_states_are_scored(folder, capsys, monkeypatch):
 
 
 def test_the_page_draws_scores_by_horizon(folder, capsys):
-    """Each kind of forecast score, as the record of the run has it: a line of the model and of each control."""
+    """A figure for each kind of forecast score in the run's record, with lines for the model and each control."""
     run = folder / "heard"
     if not (run / "scores.json").exists():
         dispatch(["score", str(run), "--max-frames", "300", "--gru-steps", "2"])
@@ -449,7 +449,7 @@ def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):
     one, other = (forecaster.file(path, 0.3, 0.2) for path in (sound, word))
     steps = forecaster.between(one, other, 0.2, 3, seed=2)
     assert [weight for weight, *_ in steps] == [0, 0.5, 1]
-    # The ends are the sounds themselves, with a forecast of each.
+    # The end points are the sounds themselves, each with its forecast.
     for (_, tokens, wave), end in ((steps[0], one), (steps[-1], other)):
         future = forecaster.forecast(end, 0.2, 1, seed=2).futures[0]
         np.testing.assert_allclose(tokens[-6:], future.tokens, atol=1e-4)
@@ -493,7 +493,7 @@ def test_surprise_is_written_token_by_token(folder, sound, tmp_path, capsys):
 
 
 def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
-    """Windows begin early enough to have the state that the whole would have."""
+    """Windows begin early enough to reach the same state as the whole sound."""
     own = surprise_meter(open_forecaster(folder / "heard"))
     wave = np.random.default_rng(3).standard_normal(24000).astype(np.float32) * 0.1
     whole = own.wave(wave, 8000)

@@ -1,4 +1,4 @@
-"""Agents that hear with the encoder of another run."""
+"""Agents that hear through the encoder of another run."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from sonarium.training.run import RunFolder, digest
 
 
 class Whistle(gymnasium.Env):
-    """A tone at one of two ears; the side is to be told."""
+    """A tone at one of two ears; the correct action is its side."""
 
     metadata = {"render_modes": [], "sound_rate": 8000}  # noqa: RUF012
     observation_space = spaces.Dict(
@@ -47,7 +47,7 @@ class Whistle(gymnasium.Env):
 
 
 class Unrated(Whistle):
-    """The same, at no rate that is known, and with so many channels."""
+    """The same with an unknown sampling rate, and a given number of channels."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
@@ -81,7 +81,7 @@ def train(words: str, run: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ears(tmp_path_factory) -> dict[str, Path]:
-    """Runs whose codes are frames, and one code a clip."""
+    """Runs with one code per frame (cpc), and with one code per clip (vae)."""
     folder = tmp_path_factory.mktemp("ears")
     small = {"cpc": "--filters 8 --width 8 --steps-ahead 2", "vae": "--network dense --latent 3"}
     for name, flags in small.items():
@@ -107,9 +107,9 @@ def test_an_agent_hears_the_codes_of_the_run(name, ears, tmp_path):
     codes, cues = heard.prepared(rows).split([size.numel() for size in heard.sizes], 1)
     wanted = torch.cat([one.transpose(1, 2) for one in expected], 1)
     torch.testing.assert_close(codes.unflatten(1, heard.sizes[0]), wanted)
-    # Weights are kept once.
+    # Weights are stored once.
     assert not [key for key in heard.state_dict() if "hearing" in key or "encoder.encoder" in key]
-    # What is heard at one ear is told from the same at the other by the cues, and level by the levels.
+    # The cues change when the ears are exchanged, and when the level changes.
     turned = heard.prepared(rows.flip(1))[:, codes.shape[1] :]
     louder = heard.prepared(2 * rows)[:, codes.shape[1] :]
     assert not torch.allclose(cues, turned, atol=0.1) and not torch.allclose(cues, louder, atol=0.1)
@@ -124,7 +124,7 @@ def test_each_window_is_encoded_once(ears, tmp_path, monkeypatch):
     assert isinstance(agent, PPO)
     source.attach(agent, engine)
     agent.update(next(source), engine)
-    # 6 steps in 2 copies, of which two end with an episode that goes on after them, and the last step.
+    # 6 steps of 2 copies, the last observation of one truncated episode of each, and those after the last step.
     assert sum(encoded) == 12 + 2 + 2, encoded
 
 
@@ -186,7 +186,7 @@ def test_ears_are_of_the_best_weights_where_asked(ears, tmp_path):
 
 
 def test_it_learns_what_only_the_ears_tell(ears, tmp_path, capsys):
-    """Chance is 2.5 of 5."""
+    """Chance is 10 of 20."""
     train(
         f"ppo --env Whistle-v0 --ears {ears['cpc']} --envs 8 --rollout-steps 16 --units 32 --discount 0 "
         "--learning-rate 0.005 --no-pictures --steps 6",
@@ -241,7 +241,7 @@ def test_a_rate_that_no_environment_tells_is_remarked(ears, tmp_path, capsys):
         said = [line for line in capsys.readouterr().err.splitlines() if "sampling rate" in line]
         assert len(said) == (not told), said
     assert "Unrated-v0 tells no sampling rate" in said[0] and "8000 Hz" in said[0]
-    # It is a matter of training, and not said again of a run that is opened.
+    # The remark concerns training, and is not repeated when a run is opened.
     dispatch(["score", str(tmp_path / "Unrated-v0"), "--episodes", "1"])
     assert "sampling rate" not in capsys.readouterr().err
 

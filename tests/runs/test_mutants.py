@@ -1,4 +1,4 @@
-"""Run folders from strangers: changed in any file, they are refused in one line or do no harm, and lead nowhere.
+"""Untrusted run folders: with any file altered, they are refused in one line or harmless; no link is followed.
 
 `python scripts/mutants.py` tries thousands more.
 """
@@ -33,12 +33,12 @@ WORDS = (
     "--steps 2 --fft 16 --hop 16 --mels 0 --level-rows 2 --floor-db -40 --slots 2 --dimension 2 --entries 4 --run"
 )
 MUTANTS = 75
-"""Of each of two runs."""
+"""Number of mutants of each of two runs."""
 
 
 @pytest.fixture(autouse=True)
 def as_users_run(monkeypatch):
-    """Refusals are ours, not those of the shapes that tests check; and without pictures."""
+    """Refusals come from the library itself, not from the tests' checks of array shapes; pictures are skipped."""
     monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
     with unchecked():
         yield
@@ -46,7 +46,7 @@ def as_users_run(monkeypatch):
 
 @pytest.fixture(scope="module")
 def current(tmp_path_factory) -> Path:
-    """A small run of today."""
+    """A small run in the current format."""
     folder = tmp_path_factory.mktemp("mutants") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sonarium.runs.train.present", lambda *_: None)
@@ -61,14 +61,14 @@ def run(current, tmp_path) -> Path:
 
 @pytest.fixture
 def secret(tmp_path) -> Path:
-    """A file of somebody's, outside the run."""
+    """A file outside the run folder, which must stay untouched."""
     path = tmp_path / "secret.txt"
     path.write_text("a secret")
     return path
 
 
 def changed(path: Path, **tensors: torch.Tensor) -> None:
-    """Tensors of a checkpoint exchanged, with checksums that fit."""
+    """Replace tensors of a checkpoint, with matching checksums."""
     save_file(load_file(path) | tensors, path)
     sealed(path)
 
@@ -82,7 +82,7 @@ def test_no_change_ends_in_a_traceback(which, current, tmp_path, secret):
     run = Path(shutil.copytree(current if which == "today" else FIXTURES / "beta-vae", tmp_path / "run"))
     draw = random.Random(which)
     files = sorted(path for path in run.rglob("*") if path.suffix in (".json", ".safetensors"))
-    # What only a page reads is drawn on one below.
+    # Files that only pages read are covered by the next test.
     files = [path for path in files if path.name not in ("scores.json", "environment.json")]
     for _ in range(MUTANTS):
         with mutant(draw.choice(files), secret, draw) as change:
@@ -101,7 +101,7 @@ def test_a_page_of_changed_scores_is_drawn_or_refused(tmp_path, secret):
             ("scores.json", "quarantine.json", "metrics.jsonl", "clock.jsonl", "environment.json")
         )
         with mutant(path, secret, draw) as change:
-            # Laying out takes a second; reading is what a change can spoil.
+            # A change can only break reading; layout takes a second, and is tried in every 20th case.
             call = (lambda: page([run_page(run)], out)) if number % 20 == 0 else (lambda: run_page(run).record)
             found = fault(call)
             assert found is None, f"{change}: {found!r}"
@@ -144,7 +144,7 @@ def test_a_link_deep_in_the_folder_is_not_followed(run, secret):
     with pytest.raises(ValueError, match=r"s\.png' is no regular file"):
         run_page(run)
     shutil.rmtree(run / "media")
-    # The folder itself may be one, as users name it.
+    # The run folder itself may be a link, since the user names it.
     link = run.with_name("link")
     link.symlink_to(run)
     assert open_run(link).step == 2
@@ -282,7 +282,7 @@ def test_a_run_that_is_upstream_of_itself_is_refused(run):
 
 
 def test_it_still_trains_on(run):
-    """A folder that is as it was resumes where it stood."""
+    """An unchanged folder resumes where it stopped."""
     opened = open_run(run)
     encode(opened)
     assert train(opened.plan, run, 3) and open_run(run).step == 3

@@ -80,7 +80,7 @@ def test_in_the_second_experiment_all_episodes_begin_alike():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_presets_are_the_experiments(preset):
-    """The published figures."""
+    """The published hyperparameters."""
     own: Any = DQN_ENTRY.presets[preset]()
     batch, target, rate = {"otoworld-1": (10, 150, 1e-3), "otoworld-2": (50, 200, 1e-2)}[preset]
     assert (own.batch_size, own.target_update_interval, own.optimiser.learning_rate) == (batch, target, rate)
@@ -156,7 +156,7 @@ def short():
 def test_what_is_heard_is_kept_and_is_what_would_be_heard_anew(
     vector, steps, short, separator, tmp_path, monkeypatch
 ):
-    """Episodes begin in the same step, and in the next one."""
+    """With autoreset in the same step, and in the next one."""
     upstream = plan_with_ears("dqn", separator).upstream
     assert upstream is not None
     ears, _ = ears_of(upstream, True)

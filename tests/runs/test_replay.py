@@ -1,4 +1,4 @@
-"""The replay of a run to look through: what is written is what happened in the environment."""
+"""`sonarium replay`: exported episodes equal what happened in the environment."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ AGENT = "--envs 2 --rollout-steps 6 --units 8 --no-pictures --learning-starts 8 
 
 
 class Diary(gymnasium.Env):
-    """Remembers all that it showed and rewarded; episodes of four steps terminate, and of five are truncated."""
+    """Records all observations, actions and rewards; episodes terminate after 4 steps or are truncated after 5."""
 
     metadata = {"render_modes": [], "sound_rate": 8000}  # noqa: RUF012
     observation_space = spaces.Dict(
@@ -33,7 +33,7 @@ class Diary(gymnasium.Env):
     )
     action_space = spaces.Discrete(3, start=1)
     kept: list["Diary"]
-    """Those in which anything happened, which are the copies in their order."""
+    """Instances that were reset: the copies of the run in order."""
 
     def __init__(self):
         self.episodes: list[dict[str, list[Any]]] = []
@@ -41,7 +41,7 @@ class Diary(gymnasium.Env):
     def show(self) -> dict[str, Any]:
         draw = self.np_random.integers
         shown = {
-            # What 16 bits hold exactly.
+            # Values that 16 bits represent exactly.
             "sound": (draw(-64, 65, (2, 300)) / 64).astype(np.float32),
             "number": draw(-9, 10, 2).astype(np.float32),
             "view": draw(0, 256, (6, 5, 3)).astype(np.uint8),
@@ -74,7 +74,7 @@ def registered():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of 60 steps of two copies, of which 48 are kept, and what happened in it."""
+    """A run of 60 steps in each of two copies, of which the replay keeps 48, and all of its episodes."""
     folder = tmp_path_factory.mktemp("replay") / "run"
     Diary.kept = []
     words = f"train dqn --env Diary-v0 {AGENT} --replay-steps 96 --draw prioritised --steps 10 --run {folder}"
@@ -99,7 +99,7 @@ def test_what_is_written_is_what_happened(run, tmp_path, capsys):
         assert len(own) == len(happened) > 8
         for told, one in zip(own, happened, strict=True):
             check(told, one, tmp_path / "out")
-        # The oldest steps are dropped, and the newest episode goes on.
+        # The oldest steps are dropped, and the newest episode may be unfinished.
         assert [one["whole"] for one in own[1:]] == [True] * (len(own) - 1)
         assert {one["ended"] for one in own[:-1]} == {"terminated", "truncated"}
         assert own[-1]["ended"] == "cut" or len(happened[-1]["actions"]) >= 4
@@ -108,7 +108,7 @@ def test_what_is_written_is_what_happened(run, tmp_path, capsys):
 
 
 def check(told: dict[str, Any], happened: dict[str, list[Any]], folder: Path) -> None:
-    """An episode as it was written, held against what happened in it, or in its last steps."""
+    """Compare an exported episode with what happened in it, or in its last steps."""
     steps, kept = told["steps"], json.loads((folder / f"episode-{told['number']}.json").read_text())
     assert told["whole"] == (steps == len(happened["actions"]))
     shown = happened["shown"][-steps - 1 :]
@@ -158,7 +158,7 @@ def test_a_damaged_segment_is_named_left_out_and_counted(run, tmp_path, capsys):
     told = capsys.readouterr()
     assert f"{lost.name} differs from its checksum: left out" in told.err
     assert "1 damaged segment(s) left out" in told.out
-    # No episode goes across the gap.
+    # No episode spans the gap.
     gap = range(number * before.replay.chunk_steps, (number + 1) * before.replay.chunk_steps)
     for one in found["episodes"]:
         assert not set(gap) & set(range(one["first_step"], one["first_step"] + one["steps"]))

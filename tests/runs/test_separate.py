@@ -1,4 +1,4 @@
-"""Sound of any length through separators: windows are those of the whole, pieces keep the order of sources."""
+"""Separation of sound of any length: windows equal the whole, and pieces keep the order of the sources."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def blocks(whole: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
 
 
 class Late(StreamSeparator):
-    """A source and its opposite, three samples later."""
+    """Separates a signal into itself and its negative, with a latency of three samples."""
 
     sources, latency = 2, 3
 
@@ -47,7 +47,7 @@ def test_windows_come_in_time_and_in_full(samples, sizes):
 
 
 class Shuffling(Separator):
-    """A source and a part of it, each time in another order."""
+    """Separates a signal into itself and its exchanged channels, in alternating order from call to call."""
 
     sources = 2
 

@@ -1,4 +1,4 @@
-"""Agents that hear with the separator of another run."""
+"""Agents that hear through the separator of another run."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ READINGS = ("cues", "sums", "means", "loudness")
 
 
 class Halves(nn.Module, Separator):
-    """What lies below 1 kHz, and the rest: an ideal separator of what has nothing in common."""
+    """The band below 1 kHz, and the rest: an ideal separator of sources that do not overlap in frequency."""
 
     sources = 2
 
@@ -49,7 +49,7 @@ class Halves(nn.Module, Separator):
 
 
 def sine(hertz: float, delay: int, gain: float) -> torch.Tensor:
-    """At the left ear, and later and softer at the right one; a whole number of periods in a window."""
+    """A sine at the left ear, delayed and scaled at the right one; a whole number of periods per window."""
     time = torch.arange(SAMPLES, dtype=torch.float64) / RATE
     left, right = (0.1 * torch.sin(2 * torch.pi * hertz * (time - late / RATE)) for late in (0, delay))
     return torch.stack([left, gain * right]).float()
@@ -61,7 +61,7 @@ def observer(separated: str | None) -> Observer:
 
 
 def made(separated: str, heard: torch.Tensor) -> torch.Tensor:
-    """Of one window."""
+    """The reading of one window."""
     own = observer(separated)
     [rows] = own.prepared([heard[None]])
     return rows[0]
@@ -83,27 +83,27 @@ def test_sums_are_phase_and_level_of_each_source_where_it_is():
     for source, hertz, delay, gain in ((0, 500, 2, 0.5), (1, 2000, -1, 2.0)):
         phase, level = found[source, :, round(hertz / width)].tolist()
         lead = 2 * np.pi * hertz * delay / RATE
-        # At the ends of a window a frame hears half of it: there the other source, cut off, has a part.
+        # Frames at the ends of a window lie half outside it: there the other source, cut off, leaks in.
         assert phase == pytest.approx(lead / np.pi, abs=0.03)
         assert level == pytest.approx(-20 * np.log10(gain) / 6, abs=0.1)
         assert abs(found[1 - source, :, round(hertz / width)]).max() < 0.05
 
 
 def click(place: int, delay: int, gain: float) -> torch.Tensor:
-    """At the left ear at this sample, and later and softer at the right one."""
+    """A click at the left ear at this sample, delayed and scaled at the right one."""
     ears = torch.zeros(2, SAMPLES)
     ears[0, place], ears[1, place + delay] = 0.9, 0.9 * gain
     return ears
 
 
 def hann(apart: int) -> float:
-    """The window at this distance from its middle."""
+    """The Hann window at this distance in samples from its centre."""
     return np.cos(np.pi * apart / 256) ** 2
 
 
 def test_means_are_over_frames_and_bins():
-    """Clicks are as loud in all bins. Each is heard in 2 of the 17 frames, the middles of which are 125 samples
-    apart; a sine of amplitude 1 has the magnitude 64."""
+    """Clicks have equal magnitude in all bins. Each lies in 2 of the 17 frames, with centres 125 samples apart;
+    a sine of amplitude 1 has the magnitude 64."""
     part = observer("means").parts[0]
     assert isinstance(part, SeparatedEars)
     found = part.reading.made(torch.stack([click(562, 1, 0.5), click(1312, -1, 0.8)])[None])[0]
@@ -111,7 +111,7 @@ def test_means_are_over_frames_and_bins():
         left = np.array([hann(62), hann(63)])
         right = gain * np.array([hann(62 + delay), hann(63 - delay)])
         phase, level, loud = row.tolist()
-        # Bin k leads by k / 128 of half a turn, the last one by half a turn to either side.
+        # The phase of bin k is k / 128 π per sample of delay; that of the last bin is π with either sign.
         assert phase == pytest.approx(delay * 63.5 / 129 * 2 / 17, abs=1.1 / 129 * 2 / 17)
         assert level == pytest.approx(20 * np.log10(left / right).sum() / 6 / 17, rel=0.01)
         assert loud == pytest.approx(1000 * 0.9 * (left + right).sum() / 64 / 17, rel=0.01)
@@ -120,7 +120,7 @@ def test_means_are_over_frames_and_bins():
 def test_cues_are_those_of_each_source_alone():
     found = made("cues", LOW + HIGH)
     alone = Ears(EarsConfig(), RATE)(torch.stack([LOW, HIGH]))
-    # Elsewhere nothing is heard, and rounding decides.
+    # Elsewhere there is silence, and rounding decides.
     heard = alone[:, :32] > -0.5
     assert found.shape == alone.shape
     for rows in range(5):
@@ -199,7 +199,7 @@ def test_what_the_separator_makes_is_told_as_the_agent_hears_it(runs, tmp_path):
         assert listener is not None
         found = listener.separated(heard.numpy())
         separator: Any = open_learner(runs["joint"])[1]
-        # Each window by itself: together with others it is the same.
+        # Windows are separated independently: one alone gives the same.
         alone = separator.separate(heard[1:2].transpose(1, 2))[0].permute(1, 2, 0)
         np.testing.assert_allclose(found.sources[1], alone.numpy(), atol=1e-5)
         np.testing.assert_array_equal(found.mixture, heard.numpy())
@@ -220,7 +220,7 @@ def test_masks_and_estimates_of_the_first_episode_are_on_the_page(runs, tmp_path
     assert {"apart-masks.png", "apart-directions.png", "apart-plan.png"} <= media.keys()
     waves = [soundfile.read(run / "media" / f"apart-{name}.wav") for name in ("mixture", "source-1", "source-2")]
     assert [(wave.shape, rate) for wave, rate in waves] == [((3 * SAMPLES, 2), RATE)] * 3
-    # All have one gain, and the masks sum up to 1.
+    # All files share one gain, and the masks sum to 1.
     np.testing.assert_allclose(waves[0][0], waves[1][0] + waves[2][0], atol=1e-3)
     dispatch(["report", str(run), "--out", str(tmp_path / "page.html")])
     text = (tmp_path / "page.html").read_text()

@@ -1,4 +1,4 @@
-"""From codes to sound, with a decoder whose pieces are known."""
+"""Synthesis of sound from codes, with a decoder whose pieces are known."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SOUNDS = torch.from_numpy(np.stack(NOTES)).float()
 
 
 class Notes(Decoder, SequenceSampler):
-    """A code is the number of a note; they are sung in turn."""
+    """A code is the number of a note; sampled sequences cycle through the notes."""
 
     def __init__(self, framed: bool):
         self.framed = framed
@@ -33,7 +33,7 @@ class Notes(Decoder, SequenceSampler):
 
 
 class Sounding(Notes, Synthesiser):
-    """Makes the sound itself."""
+    """Synthesises the waveform itself."""
 
     def sound(self, codes, samples=None, phase=None, iterations=32, generator=None):
         return SOUNDS[codes[..., 0].long()].flatten(1)[:, :samples]
@@ -68,5 +68,5 @@ def test_what_cannot_be_sung_is_refused():
     for seconds, temperature in ((0.0, 1.0), (1e4, 1.0), (1.0, 0.0), (1.0, float("nan"))):
         with pytest.raises(ValueError, match="above 0"):
             singer.sing(1, seconds, torch.Generator(), temperature)
-    # A song is a window at least.
+    # A song lasts at least one window.
     assert singer.sing(1, 0.001, torch.Generator()).shape == (1, 256)

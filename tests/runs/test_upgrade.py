@@ -1,6 +1,6 @@
 """Run folders of version 0.1 open, score, encode and resume as they did then.
 
-The folders under `fixtures/runs-0.1` were written by version 0.1, with what it made of them afterwards:
+The folders under `fixtures/runs-0.1` were written by version 0.1, together with its later output:
 `expected-codes.csv` by `encode`, `expected-metrics.jsonl` by resuming to step 8.
 """
 
@@ -25,9 +25,9 @@ from sonarium.worlds.tones.world import Tones
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "runs-0.1"
 RUNS = sorted(path.name for path in FIXTURES.iterdir())
 CLOSE = 1e-4
-"""Other processors round otherwise."""
+"""Tolerance for processors that round differently."""
 AS_THEN = {"mig", "jemmig", "dcimig", "dead_codes", "retrieval/word"}
-"""Scores that are computed as in 0.1. What others are fitted to, and how they choose a strength, has changed."""
+"""Scores that are computed as in 0.1; for others, fitted data and choice of regularisation have changed."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def speech(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=RUNS)
 def folder(request, speech, tmp_path) -> Path:
-    """A copy of a run, its recordings where they are here."""
+    """A copy of a run, with the path of its recordings on this machine."""
     copied = tmp_path / request.param
     shutil.copytree(FIXTURES / request.param, copied)
     config = json.loads((copied / "config.json").read_text())
@@ -54,7 +54,7 @@ def folder(request, speech, tmp_path) -> Path:
 
 @pytest.mark.parametrize("format_2", [False, True])
 def test_tones_from_before_their_spacing_could_be_set_are_linear(tmp_path, format_2):
-    """The default grid became logarithmic: a run of before must not be scored on other sounds."""
+    """The default grid became logarithmic: earlier runs must still be scored on their linear grid."""
     shutil.copytree(FIXTURES / "beta-vae", tmp_path / "run")
     if format_2:
         recorded = open_plan(tmp_path / "run")[1].recorded()
@@ -108,7 +108,7 @@ def test_it_scores_the_same(folder, capsys):
     dispatch(["score", str(folder), "--json"])
     now = json.loads(capsys.readouterr().out)["runs"][0]
     assert now["controls"].keys() == then["controls"].keys()
-    # The network `locating` begins with other weights than in 0.1, and so does its untrained control.
+    # The network `locating` is initialised differently than in 0.1, and so is its untrained control.
     begins_anew = '"locating"' in (folder / "config.json").read_text()
     who = [name for name in then["controls"] if name != "chance" and not (name == "random" and begins_anew)]
     for scores, expected in [

@@ -46,7 +46,7 @@ def test_the_best_weights_are_kept(run):
     assert list(found) == [2, 4, 6, 8]
     best = RunFolder.read(run).best()
     assert best is not None and best.score == max(found.values())
-    # Of equal ones the first.
+    # The first of equal scores.
     assert best.step == min(step for step, value in found.items() if value == best.score)
     assert [path.name for path in (run / "best").iterdir()] == [f"step-{best.step}.safetensors"]
     assert open_run(run, best=True).step == best.step and open_run(run).step == 8
@@ -124,7 +124,7 @@ def test_the_loss_on_the_validation_split_is_recorded(tones):
 
 
 def test_clips_are_learnt_from_alike_where_others_validate(tones, tmp_path):
-    """The same split, whose validation part is then left alone."""
+    """Resumed at step 4, a run has the same validation losses and weights as an uninterrupted one."""
     folder = heard(tmp_path / "run", 4)
     heard(folder, 6)
     assert losses(folder) == losses(tones)
@@ -136,7 +136,7 @@ def test_commands_take_the_best_weights(tones, tmp_path):
     run = RunFolder.read(tones)
     best = run.best()
     assert best is not None
-    # As if another had been the best.
+    # Replace the best weights by other ones.
     learner = open_run(tones).learner
     weights, name = learner.state_dict() | {}, next(iter(dict(learner.named_parameters())))
     weights[name] = weights[name] + 1
@@ -154,7 +154,7 @@ def test_commands_take_the_best_weights(tones, tmp_path):
         np.testing.assert_allclose(np.load(out)["codes"], wanted, atol=1e-3)
     learner = open_forecaster(folder, best=True).learner
     assert isinstance(learner, nn.Module) and torch.equal(learner.state_dict()[name], weights[name])
-    # What was kept for the other weights stays.
+    # The statistics kept for the other weights stay.
     open_forecaster(folder)
     assert len(list((folder / "forecast").glob("*.safetensors"))) == 2
     shutil.rmtree(folder / "checkpoints")
@@ -187,7 +187,7 @@ def test_seeds_stay_together_whatever_their_best_step(tones, tmp_path, capsys):
 
 
 def better(folder: Path, step: int) -> dict[str, torch.Tensor]:
-    """Make other weights than the newest the best that there are, and return them."""
+    """Save weights that differ from the newest as the best ones, and return them."""
     learner = open_run(folder).learner
     weights = {name: (step + 1) * value.detach() for name, value in learner.named_parameters()}
     weights = learner.state_dict() | weights
@@ -221,7 +221,7 @@ def test_a_run_on_the_codes_of_the_best_weights_keeps_to_them(below, tmp_path):
     assert forecaster.coder.below is not None
     assert equal(forecaster.coder.below.encoder, best) and not equal(newest, best)
     assert forecaster.voice is not None and equal(forecaster.voice.decoder, best)
-    # Other weights are the newest, and then the best.
+    # First the newest weights change, then the best ones.
     heard(below, 8)
     assert RunFolder.read(below).newest() == 8 and len(load(above).encode(np.sin(np.arange(4000) / 5), 8000))
     better(below, 2)
@@ -229,7 +229,7 @@ def test_a_run_on_the_codes_of_the_best_weights_keeps_to_them(below, tmp_path):
         ValueError, match=r"at step 2 \(best in validation\), with other weights than those of step 1"
     ):
         load(above)
-    # It goes on with the codes that it keeps.
+    # Training continues on the stored codes.
     shutil.rmtree(below)
     with pytest.raises(ValueError, match=r"upstream\.best: True in the folder, False now"):
         dispatch([*words.split(), "2"])

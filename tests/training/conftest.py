@@ -1,4 +1,4 @@
-"""A world of few small pictures, for trainings that end within milliseconds."""
+"""A world of a few small pictures, for training that takes milliseconds."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 
 class Blots(World):
-    """Pictures of noise whose brightness is their one factor; clip 7 may be damaged."""
+    """Pictures of noise with brightness as their only factor; clip 7 may contain NaN."""
 
     name = "blots"
     signal = Signal("picture", (8, 8))

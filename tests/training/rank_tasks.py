@@ -1,4 +1,4 @@
-"""What the processes of `ranks.py` do for the tests of training."""
+"""Tasks that the processes of `ranks.py` run for the tests of training."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 
 class Hums(World):
-    """Waves in double precision: a tone in noise. Clips may be of unequal lengths."""
+    """Waves in double precision: a tone in noise. Clips may have unequal lengths."""
 
     name = "hums"
     signal = Signal("wave", (2400,), 16000)
@@ -45,7 +45,7 @@ class Hums(World):
 
 
 def in_double(name: str, config: Any, unequal: bool, steps: int) -> dict[str, Any]:
-    """The state after some steps in double precision, and the metrics, which are means over ranks."""
+    """The state after `steps` steps in double precision, and the metrics, which are means over ranks."""
     torch.set_default_dtype(torch.double)
     try:
         world = Hums(unequal=unequal)
@@ -72,11 +72,11 @@ def in_double(name: str, config: Any, unequal: bool, steps: int) -> dict[str, An
 
 
 def collectives() -> dict[str, Any]:
-    """What gathering, averaging and their gradients give on this rank."""
+    """Results and gradients of gathering and averaging on this rank."""
     engine = FabricEngine("cpu", "32", 0)
     own = torch.arange(4.0).view(2, 2).add(10 * engine.rank).requires_grad_()
     every = engine.gather(own)
-    # A loss of this rank that depends on the rows of all.
+    # A loss of this rank that depends on the rows of all ranks.
     ((engine.rank + 1) * every.square().sum()).backward()
     value = torch.tensor([float(engine.rank)], requires_grad=True)
     mean = engine.mean(value)
@@ -97,7 +97,7 @@ WRITTEN: list[str] = []
 
 
 def note(event: str, arguments: tuple) -> None:
-    """An audit hook: what this process creates, opens for writing, or renames."""
+    """Audit hook that records what this process creates, opens for writing, or renames."""
     if (event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")) or event in (
         "os.mkdir",
         "os.rename",
@@ -106,7 +106,7 @@ def note(event: str, arguments: tuple) -> None:
 
 
 def commanded(words: list[str]) -> list[str]:
-    """`sonarium train` without the pictures at its end; what this process wrote into the run folder."""
+    """Run `sonarium train` without its final pictures, and return what this process wrote into the run folder."""
     if not WRITTEN:
         sys.addaudithook(note)
     WRITTEN[:] = ["noting"]

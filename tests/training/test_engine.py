@@ -64,7 +64,7 @@ def test_the_environment_is_that_of_this_machine():
 
 
 def test_denormal_numbers_stay_outside_of_a_step():
-    """A step flushes them, in which they are slow; what comes after has them."""
+    """A step flushes them to zero, since they are slow; later computations keep them."""
     weight, engine = torch.nn.Parameter(torch.ones(3)), FabricEngine("cpu", "32", 0)
     engine.descend(weight.sum(), torch.optim.Adam([weight]))
     assert float(torch.tensor(1e-40) * 1) > 0

@@ -1,4 +1,4 @@
-"""The loop: the order of the clips, resuming, stopping, and what it refuses."""
+"""The training loop: order of the clips, resuming, stopping, and refused settings."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ MODELS_OF_PICTURES = [name for name, entry in MODELS.loadable().items() if "pict
 
 
 def train(blots, folder: Path, model="vae", steps=STEPS, loop=LOOP, damaged=False, change=None, **callbacks):
-    """Train a small model as the command line does, its weights drawn from the seed."""
+    """Train a small model as the command line does, with weights drawn from the seed."""
     world = blots(damaged=damaged)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(loop.seed)
@@ -39,13 +39,13 @@ def train(blots, folder: Path, model="vae", steps=STEPS, loop=LOOP, damaged=Fals
 
 
 def small(model: str):
-    """The model's configuration for pictures; a discriminator of few units."""
+    """The model's configuration for pictures, with a small discriminator."""
     config = MODELS[model].presets["default"]("picture")
     return replace(config, penalty=replace(config.penalty, units=16)) if model == "factor-vae" else config
 
 
 def stop_at(stage: str, done: int, how: BaseException | None = None):
-    """A progress that asks to stop at some moment, as Ctrl-C does."""
+    """A progress callback that interrupts training at a given moment: as Ctrl-C does, or by raising `how`."""
 
     def progress(at: str, so_far: int, total: int, metrics: dict[str, float]) -> None:
         if (at, so_far) == (stage, done):
@@ -87,7 +87,7 @@ def test_stopped_three_times_it_ends_bit_for_bit_as_unbroken(blots, tmp_path, mo
     metrics = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "run")]
     assert metrics[0] == metrics[1]
     assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [4, 8, 12, 14]
-    # The clock is read at every checkpoint, too, and what was lost is forgotten.
+    # The clock is also recorded at every checkpoint; records of lost steps are dropped.
     read = read_metrics(tmp_path / "run" / "clock.jsonl")
     assert [record["step"] for record in read] == [4, 5, 8, 9, 10, 12, 14]
     assert [record["items"] for record in read] == [8 * record["step"] for record in read]
@@ -218,7 +218,7 @@ def test_of_a_world_that_crops_no_whole_clip_is_read(blots):
 
     drawn: list[tuple[int, int]] = []
     dealt = Clips(Cropped(), torch.arange(30), ClipsConfig(batch_size=8), 5)
-    # A clip of five pieces is drawn from five times an epoch.
+    # A clip of five pieces is drawn five times per epoch.
     index = torch.arange(30).repeat_interleave(5)
     assert torch.equal(torch.cat([batch.index for batch in dealt.blocks(lambda *_: None, "")]), index)
     assert drawn == [(5, 0), (5, 64), (5, 128)]
@@ -239,7 +239,7 @@ def test_the_meter_means_and_refuses_what_is_not_finite():
     meter = Meter(engine)
     for value in (1.0, 2.0, 6.0):
         meter.add({"loss/total": torch.tensor(value)})
-    # What only some steps have is a mean over those.
+    # A metric that only some steps have is averaged over those.
     meter.add({"pass/now_and_then": torch.tensor(5.0)})
     assert meter.take(3) == {"loss/total": 3.0, "pass/now_and_then": 5.0} and not meter.counts
     for value in (torch.nan, torch.inf):
@@ -251,7 +251,7 @@ def test_the_meter_means_and_refuses_what_is_not_finite():
 
 
 class Unequal(World):
-    """Waves of which most are shorter than a training piece; the padding is noise that nothing may learn from."""
+    """Waves that are mostly shorter than a training piece; nothing may be learnt from the value of the padding."""
 
     name = "unequal"
     signal = Signal("wave", (2400,), 16000)
@@ -262,7 +262,7 @@ class Unequal(World):
     def __init__(self, padding: float, shortest: int = 900, longest: int = 2401):
         generator = torch.Generator().manual_seed(1)
         self.own = torch.randint(shortest, longest, (100,), generator=generator)
-        # The last block of clips fills a piece, and says nothing of its lengths.
+        # The last block of clips fills a piece, and has no lengths.
         self.own[64:] = 2400
         self.waves = torch.rand(100, 2400, generator=generator) - 0.5
         self.waves = self.waves.where(torch.arange(2400) < self.own[:, None], padding)

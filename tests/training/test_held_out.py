@@ -1,4 +1,4 @@
-"""The loss on held-out clips: what it is, and when the weights that had the least are kept."""
+"""The loss on held-out clips: its value, and when the weights with the lowest loss are kept."""
 
 import math
 import os
@@ -23,7 +23,7 @@ from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 
 class Brightness(Learner):
-    """One number, which follows the mean of the pictures: its loss is known in closed form."""
+    """A single parameter, which follows the mean of the pictures: its loss is known in closed form."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Brightness(Learner):
 
 
 class Numbers(World):
-    """Pictures of one number each."""
+    """Pictures of a single pixel."""
 
     name = "numbers"
     signal = Signal("picture", (1, 1))
@@ -70,14 +70,14 @@ def test_it_is_the_loss_of_the_clips_and_changes_nothing(blots):
     wanted = (world.pictures[[1, 4, 6, 9]] - 0.3).square().mean()
     assert found[0].metrics["loss/error"] == pytest.approx(float(wanted), rel=1e-6)
     assert found[0].score == -found[0].metrics["loss/error"]
-    # What is drawn is the same each time, and not of the training.
+    # Random numbers are the same each time, and not drawn from the generator of training.
     assert found[0] == found[1] and torch.equal(engine.generator.get_state(), before)
     assert learner.level == 0.3 and learner.level.grad is None and not learner.drawn and learner.training
 
 
 @given(st.integers(1, 300), st.integers(1, 80), st.integers(1, 3), st.integers(1, 3))
 def test_every_piece_is_heard_once(clips, size, least, ranks):
-    # A batch of training is never too small.
+    # The batch size of training is never too small for the learner.
     size = max(size, least)
     source = Clips(Numbers(clips), torch.arange(clips), ClipsConfig(batch_size=size * ranks), 3)
     every_piece_once(source, least, ranks)
@@ -88,7 +88,7 @@ def test_every_piece_is_heard_once(clips, size, least, ranks):
     assert len(every.unique()) == len(every)
     sizes = sorted(len(one) for one in heard)
     assert sizes[-1] <= size * ranks and all(one % ranks == 0 and one >= least for one in sizes)
-    # What is left out is too little for a batch, or cannot be shared.
+    # Clips left out are too few for a batch, or cannot be divided among the ranks.
     assert clips - len(every) < max(1, least) + ranks - 1
     measure = HeldOut(source, FabricEngine("cpu", "32", 0))
     assert measure.batches == min(BATCHES, len(heard))
@@ -105,7 +105,7 @@ def test_a_score_that_is_not_finite_is_never_the_best(blots, tmp_path):
 
 
 def test_where_a_user_stops_nothing_is_validated(blots, tmp_path):
-    """The records of a run that was stopped and resumed are those of an unbroken one."""
+    """A run that is stopped and resumed has the same records as an uninterrupted one."""
     told = []
     for stops in ((), (6,)):
         run = RunFolder.create(tmp_path / f"run{len(stops)}", {}, lambda config: config)
@@ -137,7 +137,7 @@ def test_another_metric_may_tell_the_best(blots):
 
 
 def test_the_weights_with_the_least_loss_are_kept(blots, tmp_path):
-    """Training goes to bright pictures, past the mean of the dark ones, which are held out."""
+    """Training moves towards the bright pictures, past the mean of the dark ones, which are held out."""
     world, learner, engine = blots(), Brightness(), FabricEngine("cpu", "32", 0)
     bright, dark = [[clip for clip in range(30) if clip % 2 == side] for side in (1, 0)]
     learner.optimiser.param_groups[0]["lr"] = 0.02

@@ -1,4 +1,4 @@
-"""What is recorded: metrics that survive damage, and a TensorBoard that another program can read."""
+"""Records of training: metrics that survive damage, and event files that TensorBoard's own reader loads."""
 
 import json
 
@@ -76,7 +76,7 @@ def test_the_clock_goes_on_where_a_training_resumes(tmp_path, monkeypatch):
         journal.clock.items += 8
         now[0] += 3
         journal.tick(step)
-        # Validation takes its time, which does not count.
+        # The time that validation takes is not counted.
         now[0] += 50
         journal.clock.go()
     journal.close()

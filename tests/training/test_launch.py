@@ -1,4 +1,4 @@
-"""How processes are started, watched and ended; and what is said of one that failed."""
+"""Start, supervision and end of processes, and the error message for one that failed."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def environment(monkeypatch):
         ({}, Started("itself", 1, 1)),
         ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, Started("torchrun", 2, 1)),
         ({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, Started("torchrun", 4, 2)),
-        # torchrun inside the allocation of Slurm: what is nearer counts.
+        # torchrun inside an allocation of Slurm: the inner launcher counts.
         (SRUN | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, Started("torchrun", 2, 1)),
         (SRUN, Started("srun", 3, 2)),
         ({"SLURM_NTASKS": "1", "SLURM_STEP_ID": "0"}, Started("itself", 1, 1)),
@@ -93,7 +93,7 @@ def test_the_others_end_when_one_dies(monkeypatch):
     hanging = workers("kill -KILL $$", "trap '' TERM; sleep 600 & wait")
     assert watch(hanging) == (0, -9)
     assert all(worker.returncode == -9 for worker in hanging)
-    # One that ends by itself is waited for, and what it says of itself counts.
+    # A worker that exits by itself is waited for, and its exit code is reported.
     monkeypatch.setattr(module, "PATIENCE", 60.0)
     assert watch(workers(f"exit {LOST}", "sleep 0.3; exit 3")) == (1, 3)
 
@@ -153,7 +153,7 @@ def test_a_process_does_not_outlive_its_launcher(monkeypatch):
 
 TRAIN = "train vae --world digits --batch-size 48 --log-every 2 --save-every 2 --test 0 --device cpu".split()
 LIMIT = 100
-"""Seconds that a training has to start."""
+"""Time limit in seconds for the first steps of training."""
 ENDLESS = ["--steps", "1000000"]
 
 
@@ -163,7 +163,7 @@ def children(process: Forked) -> list[int]:
 
 
 def wait_for_step(process: Forked, folder: Path, step: int) -> None:
-    """Until the metrics have come this far."""
+    """Wait until the metrics have reached this step."""
     limit = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < limit:
         records = read_metrics(folder / "metrics.jsonl")
@@ -175,7 +175,7 @@ def wait_for_step(process: Forked, folder: Path, step: int) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, or does so within moments; one whose parent died may stay as a zombie."""
+    """Whether a process has ended, or ends within ten seconds; an orphan may remain as a zombie."""
     for _ in range(500):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -201,11 +201,11 @@ def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
         assert len(pids) == 2
         how(process, pids)
         out, said = process.communicate(timeout=30)
-        # Whoever still lived would hold the pipe of the error stream open.
+        # A surviving process would hold the pipe of the error stream open.
         assert all(map(gone, pids)) and out == ""
         return process.returncode, without_progress(said)
 
-    # The one that writes.
+    # Kill the process that writes the run folder.
     code, said = stopped(lambda _, pids: os.kill(pids[0], signal.SIGKILL))
     assert code == 1
     assert said == (
@@ -215,7 +215,7 @@ def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
     code, said = stopped(lambda process, _: process.send_signal(signal.SIGINT))
     assert code == 130
     assert said == f"sonarium: stopped after step {newest()}; the same command resumes from there\n"
-    # Killed itself, the one that launched them takes them along; they save before they go.
+    # If the launcher is killed, its workers save a checkpoint and exit.
     _, said = stopped(lambda process, _: process.kill())
     assert said == f"sonarium: stopped after step {newest()}; the same command resumes from there\n"
 

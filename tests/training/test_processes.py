@@ -1,4 +1,4 @@
-"""Several processes train as one does: gradients, weights, clips, metrics, checkpoints; and who writes what."""
+"""Several processes train as one does: gradients, weights, clips, metrics, checkpoints; only rank 0 writes."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def test_gathering_and_averaging_pass_gradients_back(ranks):
     for found in (first, second):
         assert torch.equal(found["every"], every)
         assert found["mean"].item() == 0.5
-        # The sum of the losses of both, 1 Σx² + 2 Σx² and 1 m² + 2 m², differentiated.
+        # Gradients of the sum of both losses, 1 Σx² + 2 Σx² and 1 m² + 2 m².
         assert found["averaged"].item() == 3 * 2 * 0.5 / 2
         assert found["flags"].tolist() == [True, False] and found["whole"].tolist() == [0, 1]
         assert found["any"] == (True, False)
@@ -50,7 +50,7 @@ def config(name: str, preset: str = "default", **changed: Any) -> Any:
         return dreaming(made)
     if not isinstance(made, CPCConfig):
         return made
-    # The smallest width that eight heads of attention share.
+    # The smallest width for eight attention heads.
     width = 16 if made.predictors.form == "transformer" else 8
     return replace(
         made,
@@ -61,8 +61,8 @@ def config(name: str, preset: str = "default", **changed: Any) -> Any:
 
 
 PRESETS = ("default", "study-spijkervet", "jefflai108-cdck6", "cpc-audio")
-"""Each with something of its own: attention, batch normalisation, other negatives, those of the same speaker.
-`tests/models/test_ranks.py` has all."""
+"""Presets with distinct features: attention, batch normalisation, other negatives, those of the same speaker.
+`tests/models/test_ranks.py` covers all."""
 CASES = {
     f"{name} {preset}": (name, config(name, preset))
     for name, entry in MODELS.items()
@@ -77,7 +77,7 @@ CASES["cpc by speaker"] = ("cpc", config("cpc", speaker=1, contrast=BY_SPEAKER))
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_as_one_in_double_precision(ranks, case):
     name, made = CASES[case]
-    # Alternately: clips of equal and of unequal lengths.
+    # Cases alternate between clips of equal and of unequal lengths.
     unequal = sorted(CASES).index(case) % 2 == 1
     [one] = ranks.run(1, in_double, name, made, unequal, 3)
     both = ranks.run(2, in_double, name, made, unequal, 3)
@@ -150,7 +150,7 @@ def test_every_learner_trains_in_two_processes(ranks, tmp_path, corpus, case):
     first, second = train(ranks, 2, [*words, *LOOP], tmp_path / "two")
     assert any(path.endswith("metrics.jsonl") for path in first) and second == []
     two = read_metrics(tmp_path / "two" / "metrics.jsonl")
-    # What validation found is a record of its own.
+    # Validation has a record of its own.
     assert [record["step"] for record in two] == ([2, 2, 3, 3] if "--validation" in words else [2, 3])
     if case not in ("beta-vae digits", "cpc default recordings"):
         return
@@ -183,7 +183,7 @@ def unbroken(ranks, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 4), (1, 2)])
 def test_a_checkpoint_resumes_in_another_number_of_processes(ranks, tmp_path, unbroken, before, after):
     train(ranks, before, [*SHORT, "--steps", "8"], tmp_path / "run")
-    # Go on from the middle of a record of the metrics, whose first half is in the checkpoint.
+    # Resume within an interval of the metrics, the first half of which is in the checkpoint.
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-8")
     train(ranks, after, [*SHORT, "--steps", "12"], tmp_path / "run")
     for name, value in weights(unbroken).items():

@@ -1,4 +1,4 @@
-"""States of optimisers: what an optimiser wrote goes back into its like, and nothing else does."""
+"""States of optimisers: each is restored into an optimiser of the same kind, and anything else is refused."""
 
 import copy
 
@@ -15,7 +15,7 @@ OPTIMISERS = {
     "SGD": lambda weights: torch.optim.SGD(weights, 0.1),
     "momentum": lambda weights: torch.optim.SGD(weights, 0.1, momentum=0.9),
     "RMSprop": lambda weights: torch.optim.RMSprop(weights),
-    # These take no step of one number alone.
+    # These cannot take a trial step on a parameter of one element.
     "Adagrad": lambda weights: torch.optim.Adagrad(weights),
     "L-BFGS": lambda weights: torch.optim.LBFGS(weights),
 }
@@ -40,7 +40,7 @@ def stepped(name: str) -> torch.optim.Optimizer:
 def test_what_an_optimiser_wrote_goes_back(name):
     weights = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(2))]
     again = OPTIMISERS[name](weights)
-    # As JSON gives it back: lists for tuples.
+    # JSON turns tuples into lists.
     state = copy.deepcopy(stepped(name).state_dict())
     for group in state["param_groups"]:
         group |= {key: list(value) for key, value in group.items() if isinstance(value, tuple)}

@@ -1,4 +1,4 @@
-"""The run folder: what is written is read, what is damaged is noticed, what is whole is kept."""
+"""The run folder: round trips, detection of damage, and which checkpoints are kept."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def fault(checkpoint: Path) -> str | None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A run with two whole checkpoints."""
+    """A run with two intact checkpoints."""
     run = RunFolder.create(tmp_path_factory.mktemp("trained") / "run", {"model": "none"}, same_as_recorded)
     for step in (5, 10):
         run.save(
@@ -64,7 +64,7 @@ def test_any_changed_byte_of_the_newest_checkpoint_is_noticed(trained, tmp_path,
         and not cut
         and json_or_none(changed) == json.loads((trained / "checkpoints/step-10" / MARK).read_text())
     ):
-        return  # A blank for a line's end leaves the marks as they were.
+        return  # A space in place of a newline does not change the marks.
     run = RunFolder.read(tmp_path / "run")
     saved = run.load()
     assert saved is not None and saved[0] == 5
@@ -102,7 +102,7 @@ def test_only_the_newest_whole_checkpoints_are_kept(tmp_path):
         run.save(step, {"w": torch.zeros(1)}, {})
     (tmp_path / "run/checkpoints/step-4/weights.safetensors").write_bytes(b"")
     (tmp_path / "run/checkpoints/step-nine").mkdir()
-    # As a training that resumes finds it.
+    # Read the folder again, as resumed training does.
     run = RunFolder.read(tmp_path / "run")
     run.save(5, {"w": torch.zeros(1)}, {})
     assert [path.name for path in run.checkpoints()] == ["step-5", "step-4", "step-3"]
@@ -180,7 +180,7 @@ def test_folders_that_are_no_run_are_left_alone(tmp_path):
         RunFolder.create(tmp_path / "full", {}, same_as_recorded)
     with pytest.raises(ValueError, match="is no run folder"):
         RunFolder.read(tmp_path / "full")
-    # What a process was writing when it was killed does not count.
+    # Files that a killed process left half-written do not count.
     assert RunFolder.create(tmp_path / "left", {"a": 1}, same_as_recorded).config == {"a": 1}
 
 

@@ -1,4 +1,4 @@
-"""Which clips are trained on, by their factors, and how often they are drawn."""
+"""Selection of training clips by their factors, and how often they are drawn."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 
 class Aviary(World):
-    """Songs of three birds on two days and by a tutor; with a mass."""
+    """Songs of three birds on two days, and of a tutor; mass is a continuous factor."""
 
     name = "aviary"
     signal = Signal("wave", (4,), 100)
@@ -96,14 +96,14 @@ def test_a_source_draws_older_song_more_often_and_resumes():
     source, other = (Clips(WORLD, EVERY, config, 5) for _ in range(2))
     drawn = torch.cat([next(source).factors[:, 1] for _ in range(90)])
     counts = np.bincount(drawn.long().numpy(), minlength=3)
-    # 8 to 1, of 1080 draws: five standard errors.
+    # A ratio of 8 to 1 in 1080 draws, within five standard errors.
     assert counts[0] == 0 and abs(counts[2] / counts.sum() - 8 / 9) < 0.048
     other.load_state_dict({"position": 89})
     assert torch.equal(next(other).factors[:, 1], drawn[-12:])
 
 
 class Counting(Learner):
-    """Its one weight counts the updates; prepared, it begins at 100."""
+    """Its only weight counts updates; `prepare` sets it to 100."""
 
     def __init__(self):
         super().__init__()
@@ -129,7 +129,7 @@ def counted(folder: Path, steps: int, start_from: Path | None = None) -> float:
 
 
 def test_a_chain_of_runs_hands_its_weights_on(tmp_path):
-    """With its statistics, so that it is not prepared again, and schedules anew (1000); only when a run begins."""
+    """With the statistics, so without `prepare`; schedules restart (+1000), but only when a run begins."""
     assert counted(tmp_path / "45", 3) == 103
     assert counted(tmp_path / "50", 2, tmp_path / "45") == 1105
     assert counted(tmp_path / "45", 9) == 109

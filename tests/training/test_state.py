@@ -1,4 +1,4 @@
-"""State as files: whatever a part keeps comes back as it was; segments are written once and kept while needed."""
+"""State in files: round trips of all kinds of state; segments are written once and kept while referenced."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def test_names_that_would_be_mistaken_are_refused(tmp_path):
     for reserved in ("tensor", "$array", "$generator", "$segment", "$pairs"):
         with pytest.raises(AssertionError, match=f"{re.escape(reserved)}'.*which is reserved"):
             pack({"a": {reserved: "x"}}, {}, tmp_path)
-    # Beside others it is a name like any.
+    # Next to other keys, it is an ordinary name.
     assert packed_and_back({"tensor": 1, "b": 2}, tmp_path) == {"tensor": 1, "b": 2}
 
 
@@ -103,7 +103,7 @@ def test_generators_of_every_kind_go_on_where_they_stood(tmp_path, kind, drawn):
     assert saved is not None
     again = saved[2]["parts"]["random"]
     assert type(again.bit_generator) is type(generator.bit_generator)
-    # 32 bits at a time leave half a draw behind, which must come back too.
+    # Draws of 32 bits leave half of a 64-bit draw buffered, which must be restored, too.
     for _ in range(3):
         assert np.array_equal(
             again.integers(99, size=3, dtype=np.int32), generator.integers(99, size=3, dtype=np.int32)
@@ -179,7 +179,7 @@ def test_only_segments_that_no_kept_checkpoint_refers_to_are_removed(run):
     segments = [replay.append({"a": np.arange(1)})]
     for step in range(1, 4):
         segments.append(replay.append({"a": np.arange(step + 1)}))
-        # The oldest leaves, as from a replay that is full.
+        # The oldest segment is dropped, as from a full replay.
         run.save(step, {}, {"parts": {"replay": segments[step - 1 : step + 1], "nested": {0: (other,)}}})
         kept = segments[max(step - 2, 0) : step + 1]
         assert files(run) == {segment.path.name for segment in [*kept, other]}
@@ -221,7 +221,7 @@ def test_a_checkpoint_is_whole_without_a_damaged_optional_segment(run):
         assert saved is not None and again.passed_over == []
         assert again.left_out == [f"segments/replay/{segment.path.name} {how}"]
         assert [one.fault for one in saved[2]["parts"]["replay"]] == [how]
-        # What is appended anew mends it.
+        # Appending the same arrays again repairs it.
         assert run.segments("replay").append(arrays, optional=True) == segment
         again = RunFolder.read(run.folder)
         assert again.load() is not None and again.left_out == []
@@ -232,7 +232,7 @@ def test_what_was_appended_after_the_last_checkpoint_is_removed_at_the_next(run)
     first = run.segments("replay").append({"a": np.arange(3)})
     run.save(1, {}, {"parts": {"replay": [first]}})
     lost = run.segments("replay").append({"a": np.arange(4)})
-    # Killed here: the training that resumes knows nothing of it.
+    # Killed here: resumed training does not know of the segment.
     again = RunFolder.read(run.folder)
     with again.locked():
         saved = again.load()

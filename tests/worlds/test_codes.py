@@ -1,4 +1,4 @@
-"""Codes as a world: pieces as from the contract, everything known of the clips below, kept without loss."""
+"""Codes as a world: pieces as in the contract, all metadata of the encoded clips, stored without loss."""
 
 import json
 from dataclasses import fields, replace
@@ -17,7 +17,7 @@ HOP = 4
 
 
 def encode(world, batch_size=2):
-    """Stands for a model with a hop of four samples: codes are a sample of each hop and its negative."""
+    """Stand-in for a model with a hop of four samples: codes are the first sample of each hop and its negative."""
     for index in torch.arange(len(world)).split(batch_size):
         batch = world.whole(index)
         first = batch.signal[:, : batch.signal.shape[1] // HOP * HOP : HOP]
@@ -58,7 +58,7 @@ def test_what_is_known_of_the_clips_is_that_of_the_world_below():
     assert torch.equal(batch.signal[1, :, 0], below.signal[1, :128:4])
     assert torch.equal(batch.signal[0, :10, 1], -below.signal[0, :40:4]) and not batch.signal[0, 10:].any()
     assert below.tracks is not None
-    # The tracks have the same rate as the codes, so that they stay as they are.
+    # The tracks have the same rate as the codes, so that they stay unchanged.
     assert torch.equal(batch.tracks[1], below.tracks[1, :32]) and not batch.tracks[0, 10:].any()
 
 

@@ -1,4 +1,4 @@
-"""What a world gets for nothing: pieces, excerpts, portions and tracks, each against brute force."""
+"""Default methods of `World`: pieces, excerpts, portions and tracks, each against brute force."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -29,14 +29,14 @@ def drawn(data):
 
 
 def frames_by_hand(world, samples):
-    """Whole hops within so many samples, in exact numbers."""
+    """Number of whole hops within `samples`, in exact arithmetic."""
     hop = Fraction(world.signal.rate) / Fraction(world.track_rate).limit_denominator(10**6)
     hop = hop.limit_denominator(1000)
     return samples // hop
 
 
 def check_rows(world, batch, index, start_of=None):
-    """Every sample and frame of a batch is where it should be; returns where each row begins."""
+    """Check the position of every sample and frame of a batch, and return where each row begins."""
     size, starts = world.signal.shape[0], []
     assert batch.signal.shape == (len(index), size)
     assert batch.tracks.shape == (len(index), frames_by_hand(world, size), 2)
@@ -80,7 +80,7 @@ def test_a_piece_is_a_stretch_of_its_clip_with_its_tracks(data):
 
 @given(data=st.data())
 def test_rows_of_a_batch_are_those_of_the_whole_batch(data):
-    """As processes share a batch among them."""
+    """As when several processes share a batch."""
     world = drawn(data)
     codes = Codes(CodesConfig(3), Encoded(torch.arange(40.0).reshape(20, 2), torch.tensor([1, 3, 9, 7]), 10.0))
     rows = data.draw(st.slices(6))

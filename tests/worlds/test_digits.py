@@ -1,4 +1,4 @@
-"""Digits from scikit-learn and from idx files, and the files that are refused."""
+"""Digits from scikit-learn and from idx files; refused files."""
 
 import gzip
 import struct
@@ -18,7 +18,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def folder(place: Path, parts=("train", "t10k"), packed=False) -> np.ndarray:
-    """MNIST in small; the pictures in the order in which they are read."""
+    """Write a small MNIST, and return the pictures in the order in which they are read."""
     kept = []
     for number, part in enumerate(parts):
         pictures = np.random.default_rng(number).integers(0, 256, (5 + number, 6, 4), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Folders of sound files: what is written reads back, and nothing half-written passes for whole."""
+"""Export to folders of sound files: round trips, and no half-written folder passes for a complete one."""
 
 import csv
 import json

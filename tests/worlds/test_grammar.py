@@ -1,4 +1,4 @@
-"""Grammars against brute force over all sequences, and against what they themselves sing."""
+"""Grammars against brute force over all sequences, and against songs sampled from them."""
 
 import itertools
 import math
@@ -61,7 +61,7 @@ def test_long_songs_have_the_entropy_rate(order, repeats):
 
 
 def conditional_entropy(song: list[str], order: int) -> float:
-    """Bits a syllable, given the `order` syllables before, as counted."""
+    """Empirical conditional entropy in bits per syllable, given the `order` previous syllables."""
     counts: dict[tuple[str, ...], dict[str, int]] = {}
     for at in range(order, len(song)):
         row = counts.setdefault(tuple(song[at - order : at]), {})

@@ -1,4 +1,4 @@
-"""Segments are faded into a sound."""
+"""Joining of segments into a sound with fades."""
 
 import numpy as np
 import pytest

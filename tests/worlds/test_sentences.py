@@ -1,4 +1,4 @@
-"""Sentences of recorded words: their sound, their grammar, and that no recording lies in two parts of a split."""
+"""Sentences of recorded words: their sound, their grammar, and no recording in two parts of a split."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ from sonarium.worlds.sentences import Sentences, SentencesConfig
 
 
 def ignore(stage: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Progress callback that does nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_each_word_is_a_recording_of_it_by_its_speaker_over_faint_noise(world):
             assert (path.parent.name, path.stem.split("_")[0], mark[2]) == (word, speaker, word)
             sound = world.recorded(take)
             assert mark[:2] == (onset / RATE, (onset + len(sound)) / RATE)
-            # But for 3 ms of fading at both ends.
+            # Except for fades of 3 ms at both ends.
             np.testing.assert_array_equal(wave[onset + 24 : onset + len(sound) - 24], sound[24:-24])
         outside = np.ones(len(wave), bool)
         for onset, offset, _ in marks:

@@ -1,4 +1,4 @@
-"""Clips of unequal length, with segments and tracks; every sample and every frame has its place as its value."""
+"""Clips of unequal length, with segments and tracks; every sample and every frame encodes its position."""
 
 import torch
 

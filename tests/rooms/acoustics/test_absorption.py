@@ -1,4 +1,4 @@
-"""Absorption by walls, bands and air: the table of ISO 9613-2, and filters that put bands together again."""
+"""Absorption of walls, in bands, and of air, against the table of ISO 9613-2; filterbanks that sum to one."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from sonarium.rooms.acoustics.impulse_responses import lead, simulate
 DECIBELS_PER_NEPER = 20 / np.log(10)
 RATE = 16000
 EXACT_OCTAVES = 1000 * 10 ** (0.3 * np.arange(-4, 4))
-"""63 to 8000 Hz as the standard means them."""
+"""Exact midband frequencies of the standard, nominally 63 to 8000 Hz."""
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ EXACT_OCTAVES = 1000 * 10 ** (0.3 * np.arange(-4, 4))
 )
 def test_air_absorbs_as_the_table_of_iso_9613_2(air, per_kilometre):
     found = 1000 * DECIBELS_PER_NEPER * air.absorption(EXACT_OCTAVES)
-    # The table is rounded to a tenth, above 100 to one, with an error of a hundredth here and there.
+    # The table is rounded to 0.1, above 100 to 1; a few entries are wrong by another 0.01.
     expected = np.array(per_kilometre)
     assert (np.abs(found - expected) <= np.where(expected > 100, 0.6, 0.06)).all()
 
@@ -52,7 +52,7 @@ def test_filters_sum_to_one(bands, rate):
 def test_each_filter_passes_its_centre_and_no_other():
     taps = filters(OCTAVES[:6], RATE)
     gains = np.abs(np.fft.rfft(taps, RATE))[:, np.array(OCTAVES[:6], int)]
-    # Filters as short as two periods of the lowest band let that much of its neighbour through.
+    # Filters with only two periods of the lowest band on either side leak this much into adjacent bands.
     leaks = np.array([0.06, 0.04, 0.01, 0.005, 0.002, 0.001])
     assert (np.abs(np.diag(gains) - 1) < leaks).all()
     assert (np.abs(gains - np.diag(np.diag(gains))) < leaks).all()
@@ -72,14 +72,14 @@ def test_equal_absorption_in_all_bands_is_one_figure(rate):
 
 
 def test_a_band_has_its_own_gain_at_its_centre():
-    """One reflection whose gain differs by band, found in the spectrum once the direct sound is taken off."""
+    """Gain per band of a single reflection, read from the spectrum after subtraction of the direct sound."""
     shares = np.ones((4, 6))
     shares[2] = [0.05, 0.7, 0.3, 0.5, 0.1, 0.6]
     room = shoebox((30, 20), absorption=shares, bands=OCTAVES[:6])
     direct, both = (
         simulate(room, [(10, 4)], [(20, 4)], RATE, order, length=4000, dtype=np.float64)[0, 0] for order in (0, 1)
     )
-    # Cut out the echo: of order 1 only the north wall reflects anything.
+    # Isolate the echo: only the north wall reflects.
     spectrum = np.abs(np.fft.rfft(both - direct, RATE)) * np.hypot(10, 32)
     found = spectrum[np.array(OCTAVES[:6], int)]
     assert found == pytest.approx(np.sqrt(1 - shares[2]), abs=0.03)
@@ -99,6 +99,6 @@ def test_air_takes_its_share_on_the_way():
 
 @pytest.mark.parametrize("rate", [2000, 8000, 16000])
 def test_bands_above_half_the_rate_are_left_out(rate):
-    """Air comes with all seven octaves; what the rate cannot hold must not hinder it."""
+    """`Air` brings all seven octave bands, of which a low sampling rate cannot represent the highest."""
     heard = simulate(shoebox((5, 4, 3), air=Air()), [(1, 1, 1)], [(2, 2, 2)], rate, 2)
     assert np.isfinite(heard).all() and heard.any()

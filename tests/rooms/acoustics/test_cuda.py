@@ -1,4 +1,4 @@
-"""The tensor operations for a GPU beside the compiled loops; here their tensors lie on a CPU."""
+"""Tensor operations for GPUs, here on the CPU, against the compiled loops."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ROOMS = {
 
 
 def pair(rooms: list[Room], monkeypatch, **settings) -> list[Acoustics]:
-    """The same rooms, heard by compiled loops and by tensor operations."""
+    """The same rooms, rendered by compiled loops and by tensor operations."""
     random, made = np.random.default_rng(0), []
     sounds = [random.standard_normal(length).astype(np.float32) for length in (900, 1300)]
     for on_cuda in (False, True):
@@ -64,7 +64,7 @@ def test_both_hear_the_same(name, settings, monkeypatch):
             for acoustics in listeners:
                 acoustics.switch_off(0, 1)
         if step == 1:
-            # A room that changes is sent again.
+            # A changed room is copied to the device again.
             place = np.array(oracles.placed(rooms[1], np.random.default_rng(9), 1)[0])
             for acoustics in listeners:
                 acoustics.move(1, 0, place)

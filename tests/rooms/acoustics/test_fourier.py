@@ -1,4 +1,4 @@
-"""The transforms beside NumPy's, and convolution beside the direct one."""
+"""FFTs against NumPy's, and block convolution against SciPy's convolution of whole signals."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_blocks_are_convolved_as_one(size, share, time, rooms, bands):
     random = np.random.default_rng(size + time)
     sources, taps = 3, 9
     length = max(1, int(share * size))
-    # With filters, a response ends so early that their taps still fit.
+    # With filters, responses are shorter by the filter taps.
     reach = max(1, length - taps + 1) if bands else length
     responses = np.zeros((rooms, sources, 2, max(1, bands), length), np.float32)
     responses[..., :reach] = random.standard_normal((*responses.shape[:-1], reach))
@@ -55,7 +55,7 @@ def test_blocks_are_convolved_as_one(size, share, time, rooms, bands):
     cut = blocks(sounds, size, length, time)
     spectra = fourier.spectra(cut.reshape(-1, size)).reshape(*cut.shape[:2], 2, size)
     filters = fourier.spectra(size * shaping)
-    # Rows are filled in any order, and others stay as they are.
+    # Rows are filled in any order; all others stay unchanged.
     filled, rows = np.full((rooms + 1, 2, time), np.nan, np.float32), random.permutation(rooms + 1)[:rooms]
     fourier.convolve(filled, rows, responses, filters, spectra, playing)
     found = filled[rows]

@@ -1,4 +1,4 @@
-"""Plans of rooms against closed forms, a winding count, pyroomacoustics, and what must be refused."""
+"""Geometry of rooms against closed forms, winding numbers and pyroomacoustics; refusal of invalid rooms."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_clearance_is_the_least_of_many_distances_to_the_walls(room, seed):
     share = np.linspace(0, 1, 4001)[:, None, None]
     along = room.corners + share * (room.next_corners - room.corners)
     distances = np.linalg.norm(points[:, None, None] - along, axis=-1).min(axis=(1, 2))
-    # The nearest of 4001 places on a wall of at most 10 m is at most 1.3 mm beside the nearest of all.
+    # The nearest of 4001 points on a wall of at most 10 m lies within 1.3 mm of the nearest point.
     assert np.abs(room.clearance(points) - distances).max() < 2e-3
 
 
@@ -62,7 +62,7 @@ def test_points_on_a_wall_and_beyond_floor_and_ceiling_are_not_inside():
 def test_clockwise_corners_keep_their_walls(corners):
     shares = np.linspace(0.1, 0.8, len(corners) + 2)
     one = polygon(corners, 3.0, shares)
-    # Backwards from the first corner, the walls come in reverse.
+    # Reversed from the first corner, the corners have their walls in reverse order.
     backwards = np.r_[shares[:-2][::-1], shares[-2:]]
     other = polygon(corners[:1] + corners[:0:-1], 3.0, backwards)
     points = placed(one, np.random.default_rng(3), 2)

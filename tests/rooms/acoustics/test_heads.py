@@ -1,4 +1,4 @@
-"""The two ears of a listener: where they are, and what a spherical head between them does, by closed forms."""
+"""Binaural listeners: positions of the ears, and the effect of a spherical head, against closed forms."""
 
 import numpy as np
 import pytest
@@ -48,13 +48,13 @@ def test_who_turns_round_has_the_ears_exchanged(room, seed, head):
 
 
 def arrival(spectrum: np.ndarray, frequency: np.ndarray) -> float:
-    """Seconds of delay, from the slope of the phase."""
+    """Delay in seconds, from the slope of the phase."""
     return -np.polyfit(2 * np.pi * frequency, np.unwrap(np.angle(spectrum)), 1)[0]
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90, 130, 180, -60, -150])
 def test_a_head_delays_by_the_way_round_it(degrees):
-    """Woodworth: a (θ + sin θ) / c between the ears, for a source far away and to the side by θ."""
+    """Woodworth: an interaural delay of a (θ + sin θ) / c for a distant source at lateral angle θ."""
     rate, radius = 16000, 0.0875
     acoustics = Acoustics(1, 1, rate, 4000, 0, 2 * radius, clock="clip", head="sphere")
     acoustics.enter(0, shoebox((60, 60), absorption=1.0), np.array([[55, 30.0]]), [click(4000)])
@@ -71,13 +71,13 @@ def test_a_head_delays_by_the_way_round_it(degrees):
 
 @pytest.mark.parametrize(("degrees", "decibels"), [(0, 6.0), (90, -2.4), (150, -18.0)])
 def test_a_head_shades_as_brown_and_duda_say(degrees, decibels):
-    """At high frequencies: pressure is doubled in front of the ear, and nearly .1 where the shadow is deepest."""
+    """High-frequency gains: pressure is doubled in front of the ear, and nearly .1 in the deepest shadow."""
     acoustics = Acoustics(1, 1, 44100, 4000, 0, 0.35, clock="clip", head="sphere")
     acoustics.enter(0, shoebox((40, 40), absorption=1.0), np.array([[30, 20.0]]), [click(4000)])
-    # The left ear looks at the source when the head looks to the south.
+    # The left ear faces the source when the head faces south.
     heard = acoustics.hear(one([20, 20.0]), one(-np.pi / 2 + np.deg2rad(degrees)))[0, 0]
     spectrum = np.abs(np.fft.rfft(heard, 44100))[8000] * 10
-    # Brown and Duda's filter at 8 kHz and a radius of .175 m, a little short of its limit.
+    # Brown and Duda's filter at 8 kHz and a radius of .175 m, just short of its high-frequency limit.
     limit = 1.05 + 0.95 * np.cos(np.deg2rad(degrees) * 1.2)
     ratio = np.pi * 8000 * 0.175 / 343
     expected = 20 * np.log10(np.sqrt((1 + (limit * ratio) ** 2) / (1 + ratio**2)))

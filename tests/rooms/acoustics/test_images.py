@@ -1,4 +1,4 @@
-"""Images and who hears them: pyroomacoustics, a search through all sequences of walls, and known counts."""
+"""Image sources and their audibility, against pyroomacoustics, a brute-force search, and known counts."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ BENT = ("ell", "tee", "cup", "star")
 
 
 def assert_same(room: Room, source: np.ndarray, ear: np.ndarray, order: int, other: Heard) -> None:
-    """Positions within .1 mm, gains within 1e-5, and the same images but for those on the edge of a beam."""
+    """Assert positions within .1 mm, gains within 1e-5, and the same images except on the edge of a beam."""
     found = ours(room, source, ear, order)
     extra, missing, gains_differ = unmatched(found, other)
     assert gains_differ < 1e-5
@@ -87,7 +87,7 @@ def test_a_box_as_a_polygon_is_a_box(room, seed, order):
 
 @pytest.mark.parametrize(("room", "order"), [(regular(6, 4.0, absorption=0.2), 8), (polygon(CUP), 6)])
 def test_narrow_beams_are_found_too(room, order):
-    """Of the beams of high orders, some are a thousandth of their wall wide: forty ears hear a few of them."""
+    """Some beams of high order are a thousandth of their wall wide; forty ears lie in a few of them."""
     source, *ears = placed(room, np.random.default_rng(11), 41)
     found = imagined(room, [source], ears, order)
     for number, ear in enumerate(ears):
@@ -112,7 +112,7 @@ def test_a_hexagon_has_about_as_many_beams_as_were_counted_elsewhere(order, beam
         images = find_images(room, source, order)
         counts.append(len(images.apex))
         audibles.append(audible(room, images, ear[None]).sum())
-    # The counts are of one source; it matters somewhat where it stands.
+    # The reference counts are for a single source; its position matters somewhat.
     assert np.mean(counts) == pytest.approx(beams, rel=0.1) and np.max(counts) == pytest.approx(beams, rel=0.05)
     assert np.mean(audibles) == pytest.approx(heard, rel=0.1)
 
@@ -127,7 +127,7 @@ def test_every_beam_is_heard_by_somebody_and_order_by_order(room):
         ears = random.uniform(room.bounds[0], room.bounds[1], (3000, 2))
         ears = ears[room.inside(ears)]
         missed = ~audible(room, images, ears).any(axis=0)
-        # Thin beams at the corners may lie between three thousand places.
+        # Narrow beams at the corners may miss all of the 3000 ears.
         assert missed.mean() < 0.05
 
 
@@ -140,7 +140,7 @@ def test_walls_that_take_everything_make_no_images():
         assert_same(room, source, ear, 3, searched(room, source, ear, 3))
     assert len(find_images(regular(6, 3, absorption=1.0), np.array([3.0, 3.2]), 50).apex) == 1
     by_band = shoebox((5, 4), absorption=[[1, 0.5], [1, 1], [0, 1], [1, 1]], bands=(500, 1000))
-    # South keeps only the upper band and north only the lower: nothing is left of both.
+    # South reflects only the upper band and north only the lower: no band survives both.
     assert len(find_images(by_band, np.array([1.0, 1.0]), 5).apex) == 3
 
 
@@ -163,7 +163,7 @@ def test_what_one_hears_of_the_other_the_other_hears_of_the_one(room, seed):
         sorted(zip(np.linalg.norm(heard.places - ear, axis=1).round(9), heard.gains.round(9), strict=True))
         for heard, ear in ((there, other), (back, one))
     ]
-    # A path along the edge of a beam may be heard one way and not the other.
+    # A path along the edge of a beam may be audible in one direction only.
     assert len(set(ways[0]) ^ set(ways[1])) <= 1 or all(
         near_edge(room, one, other, 3, place) for place in unmatched(there, searched(room, one, other, 3))[0]
     )

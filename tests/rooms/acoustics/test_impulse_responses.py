@@ -1,4 +1,4 @@
-"""Impulse responses: the formula itself, pyroomacoustics, symmetries, and closed forms for what a head does."""
+"""Impulse responses against their formula, pyroomacoustics, symmetries and closed forms; refused input."""
 
 import numpy as np
 import pytest
@@ -50,12 +50,12 @@ def test_as_the_formula_over_all_sequences_of_walls(room, seed, order):
 @given(st.sampled_from((2, 2, 3)).flatmap(rooms), SEEDS, st.integers(0, 4))
 def test_as_pyroomacoustics(room, seed, order):
     source, *ears = placed(room, np.random.default_rng(seed), 3)
-    # It fails where an ear hears nothing at all.
+    # pyroomacoustics fails where an ear receives no image.
     assume(all(len(ours(room, source, ear, order).places) for ear in ears))
     found = peer(room, [source], ears, RATE, order)
     for number, ear in enumerate(ears):
         seen, theirs = ours(room, source, ear, order), heard_by_peer(found, 0, number)
-        # On the edge of a beam single precision decides otherwise: test_images.py sees to those.
+        # On the edge of a beam, its single precision decides differently; test_images.py covers these.
         assume(not any(len(lonely) for lonely in unmatched(seen, theirs)[:2]))
         mine = simulate(room, [source], [ear], RATE, order)[0, 0]
         agree(mine, found.rir[number][0], responded(seen, ear, RATE, room.speed, len(mine)))
@@ -81,8 +81,8 @@ def test_high_orders_as_pyroomacoustics(room, order):
 
 
 def agree(mine: np.ndarray, theirs: np.ndarray, exact: np.ndarray) -> None:
-    """Within 1.5e-3 of the peak, or, where pyroomacoustics' own table of sincs errs by more, as near as that;
-    always within 1e-4 of the formula."""
+    """Assert agreement within 1.5e-3 of the peak, or within the error of pyroomacoustics' sinc table where that
+    is larger; and always within 1e-4 of the formula."""
     length = max(len(mine), len(theirs))
     mine, theirs, exact = (np.pad(one, (0, length))[:length] for one in (mine, theirs, exact))
     peak, own_error = np.abs(exact).max(), np.abs(theirs - exact).max()
@@ -95,10 +95,10 @@ def test_order_0_is_a_delayed_share_of_1_over_distance(metres):
     found = simulate(shoebox((6, 5)), [(1, 2)], [(1 + metres, 2)], RATE, 0, dtype=np.float64)[0, 0]
     delay = metres / 343 * RATE
     at = np.arange(len(found)) - LEAD - delay
-    # Within the flat middle of the window, a pure sinc.
+    # In the flat middle of the window: a pure sinc.
     near = np.abs(at) < 2
     assert found[near] == pytest.approx(np.sinc(at[near]) / metres, abs=0.02 / metres)
-    # And as a filter: up to nearly half the rate, level 1/d and a straight phase.
+    # As a filter: gain 1/d and linear phase up to nearly the Nyquist frequency.
     frequency = np.fft.rfftfreq(4096, 1 / RATE)
     low = frequency < 0.45 * RATE
     spectrum = np.fft.rfft(found, 4096) * np.exp(2j * np.pi * frequency / RATE * (LEAD + delay))
@@ -141,7 +141,7 @@ def test_source_and_ear_may_change_places(room, seed, order):
 def test_in_a_mirror_left_is_right(room, seed, order):
     source, left, right = placed(room, np.random.default_rng(seed), 3)
     flip = np.array([-1.0, 1.0])
-    # Mirrored corners go clockwise, and `polygon` turns them round with their walls; walls begin at the other end.
+    # Mirrored corners are clockwise, and `polygon` reverses them and their walls, which start at the other end.
     mirrored = polygon(room.corners * flip, absorption=room.absorption[:, 0])
     ears = simulate(room, [source], [left, right], RATE, order, dtype=np.float64)[0]
     swapped = simulate(mirrored, [source * flip], [right * flip, left * flip], RATE, order, dtype=np.float64)[0]
@@ -184,19 +184,19 @@ def test_what_is_heard_is_a_plain_convolution():
 
 def test_a_listener_nobody_reaches_hears_silence():
     room = polygon(CUP)
-    # In the two arms of a U, sound needs three walls or more.
+    # From one arm of the U to the other, sound needs at least three reflections.
     found = simulate(room, [(1, 4.5)], [(6, 4.5)], RATE, 1)
     assert not found.any() and not len(searched(room, np.array([1, 4.5]), np.array([6, 4.5]), 1).places)
     assert simulate(room, [(1, 4.5)], [(6, 4.2)], RATE, 5).any()
 
 
 def test_images_of_one_distance_add_up():
-    """A square seen from its middle: the four first reflections come at once."""
+    """At the centre of a square, the four first-order reflections coincide."""
     found = response(shoebox((4, 4), absorption=0.36), np.array([2, 2.0]), np.array([2, 2.0]) + 1e-9, 1)
     expected = responded(
         Heard(np.full((1, 2), [4 / np.sqrt(2)] * 2), np.array([4 * 0.8])), np.zeros(2), RATE, 343, 400
     )
-    # The ear is in the source: direct sound is as loud as from a centimetre.
+    # The ear is at the source: the distance of the direct sound is clamped to one centimetre.
     expected[:81] += 100 * np.hanning(81) * np.sinc(np.arange(81) - 40 - 0.01 / 343 * RATE)
     length = min(len(found), len(expected))
     assert np.abs(found[:length] - expected[:length]).max() < 1e-5 * np.abs(expected).max()
@@ -209,16 +209,16 @@ def both(source: object = ((1, 1),), ear: object = ((2, 2),), **others: object) 
 def test_what_would_fill_the_memory_is_refused_before_it_is_computed():
     with pytest.raises(ValueError, match=r"lasts 3.2\de\+04 s \(\d{3},\d{3},\d{3} samples\), more than 30 s"):
         simulate(shoebox((1e6, 1e6)), [(1, 1)], [(2, 2)], RATE)
-    # The sound of a source nearby is heard in the first second.
+    # A truncated response contains the sound of a nearby source.
     assert simulate(shoebox((1e6, 1e6)), [(1, 1)], [(2, 2)], RATE, 2, length=500).any()
-    # A hexagon without absorption, and a cuboid, whose images are known beforehand.
+    # A hexagon without absorption, and a cuboid, whose number of images is known beforehand.
     for room, source in ((regular(6, 5, absorption=0.0), (5, 5)), (shoebox((6, 5, 3), absorption=0.0), (1, 1, 1))):
         with pytest.raises(ValueError, match="at order 200 a source has more than 5,000 images"):
             simulate(room, [source], [source], RATE, 200, most_images=5000)
 
 
 def test_as_many_images_as_are_allowed_are_computed():
-    # In a plane 1 + 2 N (N + 1), of which each has floors and ceilings up to the order.
+    # 1 + 2 N (N + 1) images in the plane, each with its images in floor and ceiling up to the order.
     count = sum(4 * max(depth, 0.25) * (1 + 2 * (3 - depth)) for depth in range(4))
     room, places = shoebox((6, 5, 3)), ([(1, 1, 1)], [(2, 2, 2)])
     assert simulate(room, *places, RATE, 3, most_images=round(count)).any()

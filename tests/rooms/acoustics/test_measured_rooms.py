@@ -1,4 +1,4 @@
-"""Measurements: a room of known walls (dEchorate), a sports hall (Open AIR), a head without a room (Surrey)."""
+"""Against measurements: a known room (dEchorate), a sports hall (Open AIR), an anechoic head (Surrey)."""
 
 import numpy as np
 import pytest
@@ -33,5 +33,5 @@ def test_the_ears_of_a_sphere_hear_as_late_as_those_of_a_head(shared_data):
     assert len(theirs) == 37 and max(theirs) > 650 and min(theirs) < -650
     errors = np.abs(ours - theirs)
     assert np.median(errors) < 20 and errors.max() < 100
-    # Two ears as far apart with nothing between them are off by more.
+    # Two ears at the same distance without a head between them err more.
     assert np.median(errors) < 0.5 * np.median(np.abs(bare - theirs))

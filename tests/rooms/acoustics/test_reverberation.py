@@ -1,4 +1,4 @@
-"""Reverberation times: closed forms, round trips, and decays whose time is known."""
+"""Reverberation times: closed forms, round trips, and synthetic decays of known time."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_walls_count_by_their_surface():
 
 @pytest.mark.parametrize("room", [shoebox((5, 3)), polygon(ELL)])
 def test_the_mean_free_path_in_the_plane_is_that_of_many_rays(room):
-    """Chords of lines that are spread evenly, as those of a diffuse field: leave a wall by Lambert's law."""
+    """Oracle: chords of rays in a diffuse field, which leave random points of the walls by Lambert's law."""
     random = np.random.default_rng(0)
     along = room.next_corners - room.corners
     lengths = np.linalg.norm(along, axis=1)
@@ -99,7 +99,7 @@ def test_longer_than_air_allows_is_refused():
 
 
 def decaying(seconds: float, random: np.random.Generator, noise: float = -np.inf) -> np.ndarray:
-    """Noise that falls by 60 dB in so many seconds, over steady noise of a level in dB."""
+    """Noise that decays by 60 dB in `seconds`, plus stationary noise at a level in dB."""
     count = int(RATE * (0.3 + 1.8 * seconds))
     sound = random.standard_normal(count) * 10 ** (-3 * np.arange(count) / RATE / seconds)
     return sound + 10 ** (noise / 20) * random.standard_normal(count)
@@ -125,12 +125,12 @@ def test_each_octave_has_its_own_decay():
     frequency = np.fft.rfftfreq(4 * RATE, 1 / RATE)
     sound = np.zeros(4 * RATE)
     for band, time in zip(bands, seconds, strict=True):
-        # An ideal octave of noise, so that bands do not hear one another.
+        # Ideal octaves of noise, which do not leak into each other's bands.
         within = (frequency > band / 2**0.5) & (frequency < band * 2**0.5)
         noise = np.fft.irfft(np.fft.rfft(random.standard_normal(4 * RATE)) * within)
         sound += noise * 10 ** (-3 * np.arange(4 * RATE) / RATE / time)
     found = measure_decay(sound, RATE, bands)
-    # The gentle slopes of a filter let a little of a longer neighbour through.
+    # The shallow slopes of a filter pass a little of an adjacent band that decays more slowly.
     assert found.t30 == pytest.approx(np.array(seconds), rel=0.07)
 
 
@@ -158,7 +158,7 @@ def test_a_simulated_room_decays_as_the_energy_of_its_images():
     level = 10 * np.log10(left / left[0])
     part = (level <= -5) & (level >= -25)
     slope = np.polyfit(distance[late][part] / 343, level[part], 1)[0]
-    # Images of one time and place interfere, so that single bands differ from the sum of energies.
+    # Coinciding images interfere, so that single bands differ from the sum of energies.
     assert found.t20.mean() == pytest.approx(-60 / slope, rel=0.1)
 
 

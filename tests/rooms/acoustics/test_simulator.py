@@ -1,4 +1,4 @@
-"""Listeners on the move: long convolutions, one room beside many, clocks, heads, and what must be refused."""
+"""Moving listeners: against one long convolution, many rooms against single ones, clocks, switched sources."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from sonarium.rooms.acoustics.simulator import FADE, Acoustics
 RATE, WINDOW = 8000, 700
 FADED = round(FADE * RATE)
 HALF = 0.1
-"""Metres from the middle of the head to an ear."""
+"""Distance in metres from the centre of the head to an ear."""
 
 
 def noise(seed: int, *lengths: int) -> list[np.ndarray]:
@@ -29,21 +29,21 @@ def noise(seed: int, *lengths: int) -> list[np.ndarray]:
 
 
 def ears_of(place: np.ndarray, heading: float, distance: float = 2 * HALF) -> np.ndarray:
-    """Left, then right, of where the head looks."""
+    """Positions of the left and right ear of a head at `place`."""
     left = np.zeros(len(place))
     left[:2] = -np.sin(heading), np.cos(heading)
     return np.stack([place + distance / 2 * left, place - distance / 2 * left])
 
 
 def looped(sound: np.ndarray, offset: int, before: int, count: int) -> np.ndarray:
-    """Samples of a sound that has been going round since ever, from `before` samples before time 0."""
+    """Samples of a sound that has looped forever, from `before` samples before time 0."""
     return sound[(np.arange(-before, count) + offset) % len(sound)].astype(float)
 
 
 def long_way(
     room: Room, sources: np.ndarray, ears: np.ndarray, sounds: list[np.ndarray], order: int
 ) -> np.ndarray:
-    """One long convolution of float64 responses with sounds that begin as early as the responses are long."""
+    """Oracle: one convolution of float64 responses with sounds whose history is as long as the responses."""
     found = simulate(room, sources, ears, RATE, order, dtype=np.float64)
     parts = [
         fftconvolve(found[source], sounds[source][None], axes=-1)[:, found.shape[-1] - 1 : len(sounds[source])]
@@ -136,7 +136,7 @@ MANY = [
 @pytest.mark.parametrize("clock", ["stream", "clip"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_many_rooms_are_each_as_if_alone(clock, threads):
-    """Of other sizes and shapes, with sounds of other lengths: the same samples to the last bit."""
+    """Rooms of different sizes and shapes, sounds of different lengths: the same samples to the last bit."""
     random = np.random.default_rng(2)
     points = [placed(room, random, 3, 0.5) for room in MANY]
     sounds = [noise(at, 300 + 77 * at, 1000) for at in range(len(MANY))]
@@ -194,7 +194,7 @@ def test_some_slots_may_be_heard_and_the_others_wait():
 
 
 def test_a_step_makes_no_click():
-    """A low tone has small steps from sample to sample; a switch between responses must not add a large one."""
+    """A low tone differs little from sample to sample; switching responses must not add a larger jump."""
     room, source = shoebox((8, 7), absorption=0.4), np.array([[2, 3.0]])
     tone = np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE).astype(np.float32)
     place, far = np.array([4, 3.0]), np.array([4.5, 3.4])
@@ -206,7 +206,7 @@ def test_a_step_makes_no_click():
         still.append(resting.hear(place[None], one(0.0))[0])
         steps.append(moving.hear((place if step % 2 else far)[None], one(2.5 * step))[0])
     jumps = [np.abs(np.diff(np.concatenate(heard, axis=1))).max() for heard in (still, steps)]
-    # Without the fade the jump is some ten times larger than any in the tone.
+    # Without the cross-fade the jump is about ten times larger than any in the tone.
     assert jumps[1] < 1.3 * jumps[0]
     edges = np.arange(1, 8) * WINDOW
     joined = np.concatenate(steps, axis=1)
@@ -255,7 +255,7 @@ def test_what_is_switched_off_rings_out_as_the_cut_sound_would(room):
     expected = long_way(room, sources, ears, playing, 6)
     found, sure = np.concatenate(heard, axis=1), np.ones(total, bool)
     for step in (3, 4):
-        # Where it is cut, what would have followed fades out for 8 ms, so that there is no click.
+        # To avoid a click, the continuation of the sound fades out for 8 ms after the cut.
         sure[step * WINDOW : step * WINDOW + FADED] = False
     assert np.abs(found - expected)[:, sure].max() <= 2e-5 * np.abs(expected).max()
     silent = (4 * WINDOW + before + WINDOW) // WINDOW + 1
@@ -329,11 +329,11 @@ def test_a_forked_process_has_threads_of_its_own():
     places, headings = np.full((count, 2), 2.0), np.zeros(count)
     acoustics.hear(places, headings)
     with warnings.catch_warnings():
-        # Newer versions of Python remark on every fork of a process with threads.
+        # Newer versions of Python warn about every fork of a multi-threaded process.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        # A child that waits for threads which it has not is ended by the alarm.
+        # The alarm kills a child that waits for threads it does not have.
         signal.alarm(300)
         try:
             os._exit(0 if np.isfinite(acoustics.hear(places, headings)).all() else 1)

@@ -1,4 +1,4 @@
-"""Listeners refuse what would be heard as silence, or as another room."""
+"""`Acoustics` refuses input that would otherwise yield silence or another room."""
 
 import numpy as np
 import pytest

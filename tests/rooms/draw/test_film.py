@@ -1,4 +1,4 @@
-"""Films and sounds of episodes, as other programs read them."""
+"""Videos and sound files of episodes, decoded by independent libraries."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ STEPS = 11
 
 
 def record(source: tuple[float, float] = (4.0, 5.0), rate: int = 8000) -> Recorded:
-    """Walk along x, past a source on the left; then turn."""
+    """Record a walk along x past a source on the left, and then a turn."""
     config = SeekConfig(sources=1, rate=rate, sounds=("siren",), absorption=1.0, order=0, threads=1)
     room = Seek(config)
     options = {"room": shoebox((8, 8)), "places": [source], "pose": [1.0, 4.0, 0.0]}
@@ -60,7 +60,7 @@ def file(recorded, tmp_path_factory) -> Path:
 
 
 def decoded(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
-    """All pictures and all samples."""
+    """All frames and all samples of a video file."""
     with av.open(str(path)) as read:
         pictures = [frame.to_ndarray(format="rgb24") for frame in read.decode(video=0)]
     with av.open(str(path)) as read:
@@ -88,7 +88,7 @@ def test_the_sound_of_the_film_is_what_was_heard_with_its_sides(recorded, file):
     wave = recorded.wave()
     _, samples = decoded(file)
     shared = min(samples.shape[1], wave.shape[1])
-    # The source passes by on the left, then lies ahead; sides differ enough to be told apart.
+    # The source passes on the left, then lies ahead, so that the channels differ enough to be told apart.
     alike = np.corrcoef(np.concatenate([samples[:, :shared], wave[:, :shared]]))
     assert min(alike[0, 2], alike[1, 3]) > 0.97 > max(alike[0, 3], alike[1, 2])
 
@@ -107,7 +107,7 @@ def test_the_pictures_are_those_drawn(recorded, file):
 
 
 def test_the_beginning_of_the_file_tells_where_all_is(file):
-    """So that a browser plays it before all is there."""
+    """A browser can then play the file before it is complete."""
     content = file.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
 
@@ -172,11 +172,11 @@ def test_the_head_turns_the_short_way(recorded, first, turn, share):
 @pytest.mark.parametrize("lead", [-2, 2])
 def test_the_strip_has_the_colour_of_the_ear_that_is_first(lead):
     noise = np.random.default_rng(0).normal(size=16_000).astype(np.float32)
-    # Low tones only, whose phase is never turned right round by so short a delay.
+    # Low frequencies only, at which so short a delay does not wrap the phase.
     low = np.convolve(noise, np.hanning(25) / 12, mode="same").astype(np.float32)
     wave = np.stack([low, np.roll(low, lead)])
     phase = Differences(wave, 8000, 400).fields["phase"].astype(int)
-    # Blue is bluer than red; the lowest bands are drawn last, and in the very lowest two samples are no angle.
+    # The lowest bands are the last rows; in the lowest three, two samples are hardly a phase difference.
     bluer = phase[-8:-3, :, 2] - phase[-8:-3, :, 0]
     assert np.mean(bluer * lead > 0) > 0.9
 
@@ -192,7 +192,7 @@ def test_the_strip_shows_the_past_only():
 
 
 def test_by_ear_there_is_no_room(recorded):
-    """Whatever the scenes are, the frames are the same; and they show which ear is louder."""
+    """Frames do not depend on the scenes; they are as wide as with a floor plan, but not as high."""
     one = list(frames(recorded, 160, view="ears"))
     moved = [replace(scene, pose=scene.pose + 1, sources=scene.sources - 1) for scene in recorded.scenes]
     for seen, other in zip(one, frames(replace(recorded, scenes=moved), 160, view="ears"), strict=True):
@@ -207,7 +207,7 @@ def test_the_loudness_is_that_of_each_ear(louder, softer):
     wave = 0.1 * np.random.default_rng(0).normal(size=(2, 16_000)).astype(np.float32)
     wave[0 if louder == "right" else 1] *= 0.01
     fields = Loudness(wave, 8000, 400).fields
-    # 40 of 50 dB below: a fifth of the colour.
+    # 40 dB lower on a scale of 50 dB: a fifth of the colour.
     dark = {name: 255 - field.astype(int).min(2).mean() for name, field in fields.items()}
     assert dark[louder] > 2.5 * dark[softer] > 0
 

@@ -1,4 +1,4 @@
-"""Pictures of rooms: what is drawn where, against plain geometry; ways of sound, against the mirrors' own law."""
+"""Pictures of rooms: positions against plain geometry, paths of sound against the law of reflection."""
 
 import re
 import time
@@ -27,7 +27,7 @@ def scene(
     on: tuple[bool, ...] | None = None,
     trajectory: list[tuple[float, float, float]] | None = None,
 ) -> Scene:
-    """A scene whose level falls by 6 dB a doubling of the distance from its first source."""
+    """A scene whose level falls by 6 dB per doubling of the distance from its first source."""
     places = np.array(sources)
 
     def level(points):
@@ -50,7 +50,7 @@ def scene(
 
 
 def near(seen: np.ndarray, colour: str, tolerance: int = 12) -> np.ndarray:
-    """Rows and columns of pixels of a colour, without the words below the room."""
+    """Rows and columns of pixels of a colour, without the text below the room."""
     wanted = np.array(canvas.mixed(colour, canvas.PAPER, 1.0))
     hit = np.abs(seen.astype(int) - wanted).max(axis=2) <= tolerance
     hit[-round(0.08 * len(seen)) :] = False
@@ -86,7 +86,7 @@ def test_a_source_stands_in_its_place(x, y, size):
 def test_the_left_ear_is_left_of_the_heading(heading):
     seen = picture(scene(pose=(4.0, 2.5, heading), sources=((1.0, 1.0),)), 480)
     left, right = near(seen, canvas.LEFT).mean(axis=0), near(seen, canvas.RIGHT).mean(axis=0)
-    # Rows go down.
+    # Row numbers increase downwards.
     up, across = right[0] - left[0], left[1] - right[1]
     assert np.abs(np.angle(np.exp(1j * (np.arctan2(up, across) - heading - np.pi / 2)))) < 0.15
 
@@ -106,7 +106,7 @@ def test_the_way_gone_is_paler_the_older_it_is():
     row = round(low[0] + 0.8 * (high[0] - low[0]))
     columns = [round(low[1] + x / 8 * (high[1] - low[1])) for x in (1.0, 2.5, 4.0, 5.5)]
     strip = seen[row - 2 : row + 3, columns].astype(int)
-    # Red is what green lacks most, and paper has.
+    # The trajectory is green: it differs most from the paper in the red channel.
     darkest = strip[..., 0].min(axis=0)
     assert (np.diff(darkest) < 0).all()
 
@@ -156,7 +156,7 @@ def test_the_loudest_colour_surrounds_the_source_and_silence_is_pale():
 
 
 def law_of_mirrors(found: np.ndarray, room: Room) -> None:
-    """At each wall the way leaves as steeply as it came, on the same side."""
+    """Assert that the path is reflected at each wall at the angle of incidence, on the same side."""
     for before, at, after in zip(found[:-2], found[1:-1], found[2:], strict=True):
         along = room.next_corners - room.corners
         offset = at - room.corners
@@ -201,7 +201,7 @@ def test_images_are_drawn_where_mirrors_put_them():
     seen = picture(drawn, 480, images=1)
     low, high = walls_box(seen)
     scale = (high - low) / [5, 8]
-    # The one beyond the left wall is out of the picture.
+    # The image beyond the left wall is outside the picture.
     for x, y in ((10, 2.5), (6, 7.5), (6, -2.5)):
         row, column = low + np.array([5 - y, x]) * scale
         patch = seen[round(row), round(column)].astype(int)

@@ -1,4 +1,4 @@
-"""The rooms for Stable-Baselines3 and for CleanRL: against those libraries' own way with single environments."""
+"""Adapters to Stable-Baselines3 and CleanRL, against those libraries' own handling of single environments."""
 
 import sys
 
@@ -30,7 +30,7 @@ def equal(first, second):
 
 @pytest.mark.parametrize("changes", [{}, {"pose": True, "oracle_info": True, "actions": "continuous"}])
 def test_baselines_meets_what_its_own_loop_gives(changes):
-    """DummyVecEnv over single rooms is the oracle, terminal observations and infos included."""
+    """Oracle: DummyVecEnv over single environments, including terminal observations and infos."""
     alone, together = DummyVecEnv([lambda: Seek(CONFIG, **changes)] * 3), to_sb3(rooms(**changes))
     assert alone.observation_space == together.observation_space and alone.action_space == together.action_space
     for envs in (alone, together):
@@ -90,7 +90,7 @@ def test_baselines_sees_pictures():
 
 
 def test_cleanrl_reads_what_gymnasium_used_to_tell():
-    """Its loops read final_observation[slot] and, for every dictionary in final_info, episode's r and l."""
+    """CleanRL's loops read final_observation[slot], and episode r and l of every dictionary in final_info."""
     plain, older = rooms(), CleanRL(rooms())
     np.testing.assert_array_equal(plain.reset(seed=1)[0], older.reset(seed=1)[0])
     returns, lengths, ended = np.zeros(3), np.zeros(3, int), 0

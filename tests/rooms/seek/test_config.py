@@ -1,4 +1,4 @@
-"""The configuration of rooms to seek in refuses what cannot be meant, and says what can."""
+"""The configuration of Seek: invalid values are refused with a message that names valid ones."""
 
 import math
 from dataclasses import fields

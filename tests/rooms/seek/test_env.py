@@ -1,4 +1,4 @@
-"""The environment to Gymnasium's rules and to those of acoustics: what is left sounds left, what is found falls
+"""Seek obeys the API of Gymnasium and the laws of acoustics: a source on the left sounds left, a found one is
 silent."""
 
 import math
@@ -22,7 +22,7 @@ HALL = shoebox((12, 8), absorption=1.0)
 
 
 def seek(room=HALL, places=((9.0, 4.0),), pose=(3.0, 4.0, 0.0), **changes):
-    """A room without echoes unless it says otherwise."""
+    """An environment without reflections unless `changes` set them."""
     env = Seek(SeekConfig(sources=len(places), order=0, oracle_info=True, threads=1), **changes)
     observation, info = env.reset(seed=0, options={"room": room, "places": places, "pose": pose})
     return env, observation, info
@@ -61,7 +61,7 @@ def test_continuous_actions_are_shares_of_a_step_and_a_turn():
 
 
 def lag(heard):
-    """Samples by which the right ear hears later than the left."""
+    """Delay in samples of the right ear relative to the left."""
     left, right = heard.astype(float)
     size = 2 * heard.shape[1]
     found = np.fft.irfft(np.fft.rfft(right, 16 * size // 16) * np.conj(np.fft.rfft(left, size)), 16 * size)
@@ -70,7 +70,7 @@ def lag(heard):
 
 @pytest.mark.parametrize(("degrees", "side"), [(0, 0), (90, -1), (-90, 1), (45, -math.sqrt(0.5)), (180, 0)])
 def test_ears_lie_left_and_right_of_the_heading(degrees, side):
-    """OtoWorld's lay before and behind. Turned to the left of a source, one hears it on the right, there first."""
+    """OtoWorld's lie in front and behind. Turned left of a source, the agent hears it at the right ear first."""
     _, heard, _ = seek(pose=(3.0, 4.0, math.radians(degrees)), sounds=("babble",), ear_distance=0.4, rate=16000)
     assert lag(heard) == pytest.approx(side * 0.4 / 343 * 16000, abs=1.2)
 
@@ -194,7 +194,7 @@ def test_walls_that_take_everything_leave_the_direct_sound(order):
 
 
 def test_silence_behind_a_wall_is_legal():
-    """No line of sight, and walls that reflect nothing: all zero, though the source is on."""
+    """No line of sight and fully absorbing walls: all samples are zero, although the source is on."""
     env, heard, info = seek(ELL, [(7.0, 1.0)], (1.0, 7.0, 0.0), order=2)
     assert np.abs(heard).max() == 0 and info["distance"] > 8 and info["on"].all()
     for action in (LEFT, FORWARD, BACK, RIGHT):

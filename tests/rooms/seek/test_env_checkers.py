@@ -1,5 +1,5 @@
-"""The environment under the checkers of Gymnasium and Stable-Baselines3, drawn in every mode, and the same
-anywhere."""
+"""Environment checkers of Gymnasium and Stable-Baselines3, all render modes, and reproducibility across
+processes."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_gymnasiums_checker_draws_in_every_mode(monkeypatch):
 
 @pytest.mark.parametrize("changes", [*KINDS[:3], *POSES], ids=lambda changes: "-".join(map(str, changes.values())))
 def test_baselines_checker_has_nothing_to_say(changes):
-    """But that two ears are neither a picture nor a vector; flattened, they are a vector."""
+    """Except that two channels are neither an image nor a vector; flattened, they are a vector."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Your observation .* has an unconventional shape")
         check_by_baselines(made(changes).unwrapped)

@@ -1,4 +1,4 @@
-"""Random rooms and places: inside, apart, within reach; and a clear word where none can be had."""
+"""Random layouts: positions inside, at a distance, and reachable; clear errors where no layout is possible."""
 
 import time
 
@@ -48,7 +48,7 @@ def test_two_hundred_hexagons_never_start_outside():
         corners = drawn.room.corners
         lengths = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
         assert len(corners) == 6 and np.ptp(lengths) < 1e-9
-        # Half planes, rather than the room's own test.
+        # By half planes, independent of the room's own test.
         along = np.roll(corners, -1, axis=0) - corners
         for place in (*drawn.sources, drawn.pose[:2]):
             offset = place - corners
@@ -93,7 +93,7 @@ def test_a_height_makes_rooms_of_three_dimensions():
 @pytest.mark.parametrize("actions", ["turn", "compass"])
 @pytest.mark.parametrize("kind", ["shoebox", "nonconvex"])
 def test_every_source_is_within_reach_of_a_walk(kind, actions):
-    """A flood over places that steps lead to, one by one, with the room's own walls."""
+    """Oracle: flood fill over the positions that steps lead to, one by one, with the room's own walls."""
     config = SeekConfig(room=kind, actions=actions, step=1.0, smallest=5.0, largest=7.0)
     for seed in range(5):
         drawn = draw_layout(config, np.random.default_rng(seed))
@@ -122,14 +122,14 @@ def test_every_source_is_within_reach_of_a_walk(kind, actions):
 
 
 def test_reach_sees_what_a_grid_of_steps_misses():
-    """On a grid of metres there is no place within half a metre of a source at its mesh's middle."""
+    """No point of a 1 m grid lies within 0.5 m of a source at the centre of a cell."""
     config = SeekConfig(actions="compass", step=1.0, radius=0.5)
     room = shoebox((5, 5))
     plan = plan_of(room, config.margin)
     pose = np.array([1.0, 1.0, 0.3])
     sources = np.array([[3.5, 3.5], [3.1, 3.2]])
     assert reachable(config, room, plan, sources, pose).tolist() == [False, True]
-    # Turns of 30 degrees lead off the grid, as only the thorough search sees.
+    # Turns of 30 degrees lead off the grid, which only the thorough search follows.
     turning = SeekConfig(actions="turn", step=1.0, radius=0.5)
     assert reachable(turning, room, plan, sources, pose, thorough=True).all()
     assert reachable(SeekConfig(actions="continuous", step=1.0), room, plan, sources, pose).all()
@@ -139,7 +139,7 @@ def test_reach_sees_what_a_grid_of_steps_misses():
 def test_turns_of_any_angle_are_followed(turn):
     config = SeekConfig(turn=turn, room="fixed", size=(5.0, 5.0), sources=1)
     if turn == 180.0:
-        # Forward and back on one line: hardly any source is ever near it.
+        # The agent moves on a single line, which hardly any source is near.
         room = shoebox((5, 5))
         pose = np.array([1.0, 1.0, 0.0])
         found = reachable(config, room, plan_of(room, config.margin), np.array([[3.0, 1.4], [3.0, 1.6]]), pose)
@@ -221,7 +221,7 @@ def test_a_room_of_the_wrong_dimension_is_refused():
 
 
 def with_room(monkeypatch, name: str, draw) -> SeekConfig:
-    """A configuration of a room shape that another package has brought."""
+    """A configuration with a room shape of another package."""
     known = {"shoebox": SHOEBOX, name: RoomEntry("A room of a test.", draw)}
 
     class Rooms(dict):
@@ -234,7 +234,7 @@ def with_room(monkeypatch, name: str, draw) -> SeekConfig:
 
 
 def test_a_room_of_another_package_is_a_room_as_any_other(monkeypatch):
-    """An octagon that its author has placed anywhere."""
+    """An octagon whose corners are not placed at the origin."""
 
     def octagon(config, random):
         angle = np.pi / 4 * np.arange(8)

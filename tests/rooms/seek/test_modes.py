@@ -1,5 +1,5 @@
-"""The modes that make seeking hard: noise, sounds that stop or come in bursts, distractors, walking sources,
-reverberation times; and seek-suite, which is made of them."""
+"""The modes that make Seek hard: noise, sounds that stop or come in bursts, distractors, moving sources,
+reverberation times; and seek-suite, which consists of them."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ from sonarium.rooms.seek.vector import SeekVector
 CONFIG = SeekConfig(threads=1, order=1, loop=1.0, period=1.0, max_steps=30)
 DRY = replace(CONFIG, absorption=1.0, sources=1, room="fixed")
 BOX = {"places": np.array([[5.0, 4.0]]), "pose": np.array([3.0, 4.0, 0.0])}
-"""A source two metres ahead, to the right along x."""
+"""A source two metres ahead, in the direction of x."""
 FORWARD, LEFT = 0, 2
 
 
@@ -58,7 +58,7 @@ def test_point_noise_has_its_level_at_a_metre_and_is_never_found(clock):
     heard = noisy.reset(seed=1, options={"places": np.array([source, noise]), "pose": pose})[0]
     added = heard - plain.reset(seed=1, options={"places": source[None], "pose": pose})[0]
     for ear, distance in enumerate((0.6, 0.8)):
-        # The first samples await the sound's arrival at either ear.
+        # The first samples precede the arrival of the sound at the ears.
         assert decibels(added[ear, 40:]) == pytest.approx(-30 - 20 * np.log10(distance), abs=0.4)
     for action in (LEFT, LEFT, LEFT, FORWARD):
         *_, terminated, _, info = noisy.step(action)
@@ -127,7 +127,7 @@ def test_distractors_are_of_other_kinds_than_the_target():
     [{"cue": 0.5}, {"cue": 2.0, "clock": "clip"}, {"cue": 0.7, "clock": "clip", "loop": 0.5, "period": 0.5}],
 )
 def test_the_target_is_told_by_its_dry_sound(settings):
-    """In two observations: of a quarter of a second in a stream, and of a loop each in clips."""
+    """The cue takes two observations: a quarter of a second each in a stream, a loop each in clips."""
     rooms = SeekVector(2, NAMED, **settings)
     first, _ = rooms.reset(seed=0)
     second, *_ = rooms.step(np.full(2, LEFT))
@@ -190,7 +190,7 @@ ROOMS = {
 
 @pytest.mark.parametrize("name", ROOMS)
 def test_sources_that_follow_sound_as_placed_there(name):
-    """Beside `move`, which finds all images anew."""
+    """Oracle: `move`, which recomputes all images."""
     room, random = ROOMS[name], np.random.default_rng(0)
     sounds = [random.standard_normal(900).astype(np.float32) for _ in range(2)]
     ours, theirs = (Acoustics(2, 2, 4000, 500, 3, threads=1) for _ in range(2))
@@ -200,7 +200,7 @@ def test_sources_that_follow_sound_as_placed_there(name):
     moving = np.array([[True, True], [False, True]])
     for step in range(3):
         places = np.array([oracles.placed(room, np.random.default_rng([7, step, slot]), 2) for slot in range(2)])
-        # They change their height once.
+        # In 3-D, the height changes once, in the first step.
         places[..., 2:] = 1.2
         ours.follow(moving, places)
         for slot, source in np.argwhere(moving).tolist():
@@ -211,7 +211,7 @@ def test_sources_that_follow_sound_as_placed_there(name):
 
 
 def test_shortest_paths_follow_the_sources():
-    """Beside those of a room that is entered with the sources there."""
+    """Oracle: a room that is entered with the sources in their new positions."""
     config = replace(CONFIG, room="nonconvex", sources=3)
     layouts = [draw_layout(config, np.random.default_rng(seed)) for seed in range(8)]
     walking, fresh = Walking(8, 3, moving=True), Walking(8, 3)
@@ -271,7 +271,7 @@ def test_tensor_operations_hear_the_modes_too(name, monkeypatch):
     told = [(ours.reset(seed=1), theirs.reset(seed=1))]
     told += [(ours.step([LEFT, FORWARD]), theirs.step([LEFT, FORWARD])) for _ in range(8)]
     for one, other in told:
-        # Observation, reward and info: numbers of all kinds, in dictionaries.
+        # Observation, reward and info hold numbers of all types in nested dictionaries.
         mine, its = flattened(one), flattened(other)
         assert mine.keys() == its.keys() and len(mine) > 5
         for part, value in mine.items():
@@ -280,7 +280,7 @@ def test_tensor_operations_hear_the_modes_too(name, monkeypatch):
 
 
 def flattened(told: Any, at: str = "") -> dict[str, np.ndarray]:
-    """The numbers in what an environment tells, by where they are."""
+    """All numbers in the return value of an environment, by their path."""
     if isinstance(told, dict):
         return {k: v for name, part in told.items() for k, v in flattened(part, f"{at}/{name}").items()}
     if isinstance(told, tuple):
@@ -295,11 +295,11 @@ DECAYS = {
     "rt60-800": (SUITE["rt60-800"].tested, 0.70),
     "three dimensions": (replace(FLAT, height=3.0, order=25), 0.48),
 }
-"""What is asked for, and the T30 that the manual tells."""
+"""Configurations, and T30 in seconds as stated in the manual."""
 
 
 def energy_decay(size: np.ndarray, source: np.ndarray, ear: np.ndarray, absorption: float, order: int) -> float:
-    """T30 of the energies of all images of a rectangular room, whose phases do not count."""
+    """T30 of the summed energies of all images of a rectangular room, regardless of phase."""
     number = np.arange(-order, order + 1)
     ways = [
         number * length + np.where(number % 2, length - place, place) - here
@@ -317,8 +317,8 @@ def energy_decay(size: np.ndarray, source: np.ndarray, ear: np.ndarray, absorpti
 
 @pytest.mark.parametrize("name", DECAYS)
 def test_responses_have_the_reverberation_time(name):
-    """In the plane sound also spreads, by which the level falls faster than by the walls alone; below a ceiling,
-    what goes back and forth between far walls meets few others, and falls more slowly than in a diffuse field."""
+    """In the plane, sound also spreads, and decays faster than by absorption alone; below a ceiling, sound
+    between distant walls meets few others, and decays more slowly than in a diffuse field."""
     config, told = DECAYS[name]
     found, expected = [], []
     for seed in range(4):
@@ -333,7 +333,7 @@ def test_responses_have_the_reverberation_time(name):
         response = simulate(room, placed[:1], placed[1:], 8000, config.order)[0, 0]
         found.append(measure_decay(response, 8000).t30[0])
         expected.append(energy_decay(size, source, ear, room.absorption[0, 0], config.order))
-    # Images that come together add up, and not their energies.
+    # The pressures of coinciding images add up, not their energies.
     assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.12)
     assert np.mean(found) == pytest.approx(told, abs=0.02)
 
@@ -341,7 +341,7 @@ def test_responses_have_the_reverberation_time(name):
 def test_rooms_in_which_a_reverberation_time_cannot_be_are_not_drawn():
     with pytest.raises(ValueError, match=r"more than twice order=3.*: give order="):
         Seek(CONFIG, rt60=0.3, order=3).reset(seed=0)
-    # Of rooms of many sizes, those that are too small are not drawn.
+    # Of rooms of many sizes, those too small for this order are not drawn.
     small = replace(CONFIG, room="shoebox", rt60=0.3, order=20, smallest=2.5, largest=6.0)
     for seed in range(6):
         room = draw_layout(small, np.random.default_rng(seed)).room

@@ -1,4 +1,4 @@
-"""Where a listener can go, and how far it is: against closed forms, grids of our own, and all orders of
+"""Accessible floor and shortest paths, against closed forms, independent grids, and all permutations of
 sources."""
 
 from itertools import pairwise, permutations, product
@@ -51,7 +51,7 @@ def test_in_other_rooms_the_plan_keeps_its_distance_and_gives_little_away(seed):
     plan, points = plan_of(room, MARGIN), points_in(room, seed)
     held, clear = plan.holds(points), room.clearance(points)
     assert (clear[held] >= MARGIN - 1e-9).all()
-    # Mitres at reflex corners give away a little of the floor, and reach only so far.
+    # Mitres at reflex corners lose a little of the floor, and only near the corners.
     reach = np.linalg.norm(points[:, None] - room.corners, axis=-1).min(axis=1)
     assert held[(clear > MARGIN) & (reach > 6 * MARGIN)].all()
 
@@ -60,9 +60,9 @@ def test_in_other_rooms_the_plan_keeps_its_distance_and_gives_little_away(seed):
     "wall",
     [
         [(5, 1), (5.1, 1), (5.1, 1.15), (5, 1.15)],  # a nook
-        [(5, 1), (5.1, 1), (5.1, 1.15), (5.05, 1.15)],  # a nook beside which the wall comes nearer
+        [(5, 1), (5.1, 1), (5.1, 1.15), (5.05, 1.15)],  # a nook beside a wall that is set back
         [(5, 1), (4.9, 1), (4.9, 1.15), (5, 1.15)],  # a pillar
-        [(5, 1), (5.05, 1.02), (5.0, 1.1), (5.06, 1.2)],  # plaster that comes off
+        [(5, 1), (5.05, 1.02), (5.0, 1.1), (5.06, 1.2)],  # uneven plaster
         [(5, 1), (5, 2), (5, 3)],  # corners on a straight wall
         [(5, 1), (4.97, 1), (4.97, 2)],  # a step
     ],
@@ -72,7 +72,7 @@ def test_small_unevenness_of_a_wall_does_no_harm(wall):
     plan, points = plan_of(room, 0.2), points_in(room, 0, 2000)
     held, clear = plan.holds(points), room.clearance(points)
     assert (clear[held] >= 0.2 - 1e-9).all()
-    # Nothing is given away but for mitres, which are small.
+    # Nothing is lost except at mitres, which are small.
     assert held[clear > 0.35].all() and (clear > 0.2)[~held].mean() < 0.03
 
 
@@ -123,7 +123,7 @@ def test_at_one_of_two_bends_the_way_goes_on_to_the_other():
 
 
 def grid_distances(plan, source, spacing):
-    """Lengths of the shortest ways over a fine grid with sixteen directions, to a source, from all grid points."""
+    """Points of a fine grid, and lengths of their shortest paths to a source in sixteen directions (Dijkstra)."""
     low, high = plan.corners.min(axis=0), plan.corners.max(axis=0)
     counts = np.ceil((high - low) / spacing).astype(int) + 1
     column, row = np.meshgrid(*map(np.arange, counts), indexing="ij")
@@ -158,7 +158,7 @@ def test_ways_agree_with_a_fine_grid(seed):
         starts, np.zeros(len(starts), int), np.linalg.norm(starts - source, axis=1)[:, None]
     )
     assert np.isfinite(walked).all(), "the plan hangs together"
-    # No way over the grid is shorter, and its sixteen directions cost at most 2.8 %, its mesh a little more.
+    # No path on the grid is shorter; its sixteen directions cost at most 2.8 %, its spacing a little more.
     assert (lengths[0][:, 0] <= walked + 1e-3).all()
     assert (walked <= 1.028 * lengths[0][:, 0] + 0.3).all()
     assert (lengths[0][:, 0] >= np.linalg.norm(starts - source, axis=1) - 1e-9).all()
@@ -222,7 +222,7 @@ def test_ways_between_sources_go_round_corners():
 
 
 def flood(plan, start, step, angle):
-    """A square grid filled one place after the other."""
+    """Flood fill of a square grid, one position after the other."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     seen, waiting = {(0, 0)}, [(0, 0)]
     while waiting:
@@ -246,7 +246,7 @@ def test_no_step_of_a_search_leads_through_a_thin_wall():
     plan = plan_of(fence, MARGIN)
     start = np.array([3.5, 1.0])
     straight = grid_reached(plan, start, 1.0, 0.0)
-    # Grid rows at 1, 2 and 3 m end at the fence; over it there is none.
+    # The grid rows at 1, 2 and 3 m end at the fence; no row passes above it.
     assert len(straight) == 4 * 3 and straight[:, 0].max() < 4
     np.testing.assert_allclose(
         ordered(reached(plan, start, 1.0, np.pi / 2 * np.arange(4))), ordered(straight), atol=1e-5

@@ -1,4 +1,4 @@
-"""Rewards: OtoWorld's to the figure, and a default that neither hovering nor going round in circles can milk."""
+"""Rewards: OtoWorld's exact values, and a default that hovering or walking in circles cannot exploit."""
 
 import numpy as np
 import pytest
@@ -37,16 +37,16 @@ def test_the_formula_by_hand():
 
 
 def test_otoworld_pays_its_own_figures():
-    """−.5 a step, −.1 more for turning, 1 / (d + .0001) beside it, +100 for a source and then no such share."""
+    """−.5 per step, −.1 more for a turn, plus 1 / (d + .0001); +100 for a source, then without that term."""
     env, _ = seek(shoebox((8, 8)), [(6.0, 2.0), (6.0, 7.0)], (2.0, 2.0, 0.0), reward="otoworld", step=1.0)
     assert env.step(FORWARD)[1] == pytest.approx(-0.5 + 1 / 3.0001, abs=1e-9)
     assert env.step(LEFT)[1] == pytest.approx(-0.6 + 1 / 3.0001, abs=1e-9)
     assert env.step(RIGHT)[1] == pytest.approx(-0.6 + 1 / 3.0001, abs=1e-9)
     env.step(FORWARD)
-    # Beside a source, standing still pays more and more: the fault that our own reward does not have.
+    # Staying close to a source pays ever more: a fault that the default reward does not have.
     assert env.step(FORWARD)[1] == pytest.approx(-0.5 + 1 / 1.0001, abs=1e-9)
     assert env.step(FORWARD)[1] == pytest.approx(99.5, abs=1e-9)
-    # From now on the nearest is the other one.
+    # The second source is now the nearest.
     assert env.step(BACK)[1] == pytest.approx(-0.5 + 1 / (np.hypot(1, 5) + 1e-4), abs=1e-9)
 
 
@@ -69,7 +69,7 @@ def test_the_default_pays_metres_of_the_way_that_is_left():
 @given(seed=st.integers(0, 10**6), length=st.integers(1, 25))
 @settings(max_examples=10)
 def test_walks_that_return_earn_nothing_by_default(seed, length):
-    """A random walk round the corner of an L, and back by the same way: only its steps are paid."""
+    """A random walk round the corner of an L and back by the same path earns only the costs of its steps."""
     env, _ = seek()
     random = np.random.default_rng(seed)
     walked, total, steps = [], 0.0, 0
@@ -112,7 +112,7 @@ def test_hovering_earns_less_than_finding():
 @given(seed=st.integers(0, 10**6), gamma=st.sampled_from([0.9, 0.99, 1.0]))
 @settings(max_examples=8)
 def test_discounted_progress_is_the_potential_at_both_ends(seed, gamma):
-    """Ng, Harada and Russell: Σ γ^t F = γ^T Φ(T) − Φ(0), whatever lies between; finding sources included."""
+    """Ng, Harada and Russell: Σ γ^t F = γ^T Φ(T) − Φ(0) for every path, including found sources."""
     figures = Reward(step=0.0, found=0.0, progress=2.0, gamma=gamma)
     env, info = seek(figures=figures, places=((1.0, 7.0), (7.0, 1.0), (3.0, 1.0)), step=0.4)
     first, total, count = info["reachable_distance"], 0.0, 0
@@ -126,7 +126,7 @@ def test_discounted_progress_is_the_potential_at_both_ends(seed, gamma):
 
 
 def test_a_source_found_does_not_make_the_way_longer():
-    """The potential counts the way through all that are on: switching off the first does not lower it."""
+    """The potential is minus the path length through all active sources; finding the first does not lower it."""
     env, _ = seek(shoebox((8, 8)), [(3.0, 2.0), (7.0, 2.0)], (2.0, 2.0, 0.0))
     earned = [env.step(FORWARD)[1] for _ in range(9)]
     assert min(earned) >= -0.1 + 0.5 - 1e-9

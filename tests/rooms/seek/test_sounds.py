@@ -1,4 +1,4 @@
-"""The sources' sounds: loops without a click, all as loud, that sound like what they are called."""
+"""Sounds of the sources: click-free loops of equal loudness, with the properties that their names imply."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def one(name, number=0, rate=RATE):
 
 def test_a_weighting_is_that_of_the_standard():
     table = {15: -39.4, 18: -26.2, 21: -16.1, 24: -8.6, 27: -3.2, 30: 0.0, 33: 1.2, 36: 1.0, 39: -1.1}
-    # The standard's table goes by exact thirds of an octave, of which 31.5 Hz is a nickname of 10^1.5 Hz.
+    # The standard tabulates exact third-octave frequencies: 31.5 Hz is the nominal value of 10^1.5 Hz.
     found = 20 * np.log10(a_weighting(10 ** (np.array(list(table)) / 10)))
     np.testing.assert_allclose(found, list(table.values()), atol=0.06)
 
@@ -48,7 +48,7 @@ def test_loudness_of_a_sine_is_its_power_and_pauses_do_not_count():
     sine = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(SAMPLES) / RATE)
     assert loudness(sine, RATE) == pytest.approx(20 * np.log10(0.1) - 3.01, abs=0.01)
     half = sine * (np.arange(SAMPLES) < SAMPLES // 2)
-    # Blocks at the edges are partly silent, which costs part of a decibel; without a gate it would be 3.
+    # Partly silent blocks at the edges cost a fraction of a decibel; without a gate it would be 3 dB.
     assert loudness(half, RATE) == pytest.approx(loudness(sine, RATE), abs=0.7)
 
 
@@ -60,7 +60,7 @@ def test_built_in_sounds_are_loops_of_one_loudness(name, rate):
     for wave in waves:
         assert wave.shape == (4 * rate,) and wave.dtype == np.float32
         assert loudness(wave, rate) == pytest.approx(LEVEL, abs=0.05) and np.abs(wave).max() <= PEAK
-        # No digital silence, not even for a tenth of a second: something is always there to be heard.
+        # A source is always audible: no digital silence, not even for a tenth of a second.
         assert (np.abs(wave.reshape(-1, rate // 10)).max(axis=1) > 0).all()
     assert not np.array_equal(waves[0], waves[1])
 
@@ -70,14 +70,14 @@ def test_nothing_clicks_at_the_seam(name):
     for number in range(4):
         wave = one(name, number)
         round_seam = np.r_[wave[-400:], wave[:400]]
-        # A click is a sample that its neighbours on both sides do not foretell: a jump in the second difference.
+        # A click is a sample that its neighbours do not predict: a peak of the second difference.
         jumps = np.abs(np.diff(round_seam, 2))
         everywhere = np.abs(np.diff(wave, 2))
         assert jumps[396:402].max() <= everywhere.max()
 
 
 def peaks(wave, size=512):
-    """The strongest frequency of each stretch."""
+    """Frequency in Hz and magnitude of the spectral peak of each frame."""
     frames = wave[: len(wave) // size * size].reshape(-1, size) * np.hanning(size)
     spectrum = np.abs(np.fft.rfft(frames, 4 * size))
     return spectrum.argmax(axis=1) * RATE / (4 * size), spectrum.max(axis=1)
@@ -86,7 +86,7 @@ def peaks(wave, size=512):
 def test_the_siren_glides_up_and_down_over_an_octave_and_a_half():
     pitch, _ = peaks(one("siren"))
     assert 420 < pitch.min() < 620 and 1250 < pitch.max() < 1650
-    # Gliding: no leap from one stretch of 64 ms to the next.
+    # Gliding: no jump from one frame of 64 ms to the next.
     assert np.abs(np.diff(np.log2(pitch))).max() < 0.4
 
 
@@ -176,7 +176,7 @@ def test_files_of_any_rate_and_length_become_loops(tmp_path):
         assert wave.shape == (SAMPLES,) and loudness(wave, RATE) == pytest.approx(LEVEL, abs=0.05)
     pitch, _ = peaks(short.astype(float))
     np.testing.assert_allclose(pitch, 440, atol=8)
-    # The sine of a second was blended into itself several times; it never jumps.
+    # The sine of one second was cross-faded into itself several times, without a jump.
     assert np.abs(np.diff(np.r_[short, short[:1]])).max() < 1.5 * 2 * np.pi * 440 / RATE * np.abs(short).max()
     other = looped(bank, 0, 0, 1)
     assert not np.array_equal(long, other), "another episode hears another excerpt"

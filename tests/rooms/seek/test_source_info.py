@@ -1,4 +1,4 @@
-"""What is heard of each source alone: as in a room where nothing else sounds, and in sum what is observed."""
+"""Images of the sources: each equals the source rendered alone, and their sum equals the observation."""
 
 import math
 
@@ -25,7 +25,7 @@ QUICK = SeekConfig(
 
 
 def walked(acoustics, count, silent):
-    """What is heard along a walk, on which a source falls silent."""
+    """Signals along a walk on which a source is switched off; with several sources, the mixture and each image."""
     random, found = np.random.default_rng(0), []
     sounds = [random.standard_normal(1000).astype(np.float32) for _ in PLACES]
     chosen = range(len(PLACES)) if count > 1 else [silent[1]]

@@ -1,4 +1,4 @@
-"""The state of the environments: saved to files, restored, copied and pickled, they go on bit for bit."""
+"""State of the environments: saved and restored, copied, or pickled, they continue bit for bit."""
 
 import json
 import pickle
@@ -39,7 +39,7 @@ HARD: dict[str, dict[str, Any]] = {
 
 
 def through_files(state, folder):
-    """The state as a checkpoint holds it: JSON and tensors."""
+    """The state after a round trip through the JSON and tensors of a checkpoint."""
     tensors: dict[str, torch.Tensor] = {}
     packed = json.loads(json.dumps(pack(state, tensors, folder)))
     return unpack(packed, tensors, folder)
@@ -65,7 +65,7 @@ def test_rooms_go_on_bit_for_bit(name, mode, tmp_path):
 
 @pytest.mark.parametrize("name", HARD)
 def test_a_single_room_and_a_wrapped_one_are_pickled(name):
-    """With the generator of its episodes: those that follow are the same, too."""
+    """The random generator is included, so that later episodes are the same, too."""
     changes: dict[str, Any] = HARD[name] | {"render_mode": "rgb_array"}
     for make in (
         lambda: Seek(CONFIG, **changes),
@@ -78,7 +78,7 @@ def test_a_single_room_and_a_wrapped_one_are_pickled(name):
         other = pickle.loads(pickle.dumps(room))
         for action in (0, 0, 1, 2, 0, 3, 0):
             mine, its = room.step(action), other.step(action)
-            # How long an episode took by the clock is no part of it.
+            # The wall time of an episode is not part of the state.
             for told in (mine, its):
                 told[4].get("episode", {}).pop("t", None)
             assert data_equivalence(mine, its, exact=True)
@@ -115,7 +115,7 @@ def test_a_room_that_was_given_is_kept_with_its_bands_and_air():
 def test_a_window_is_no_part_of_a_copy():
     room = Seek(CONFIG)
     room.reset(seed=0)
-    # A lock stands for a window, which does not copy either.
+    # A lock stands in for a window, which cannot be copied either.
     room.window = lock = cast(Any, Lock())
     assert deepcopy(room).window is None and room.window is lock
 

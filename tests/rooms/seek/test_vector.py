@@ -1,5 +1,4 @@
-"""Many rooms at once: each as it is alone, sample for sample, in every mode in which episodes can follow each
-other."""
+"""Vectorised rooms: each equals a single environment, sample for sample, in every autoreset mode."""
 
 from copy import deepcopy
 from typing import Any
@@ -20,7 +19,7 @@ from sonarium.rooms.seek.episode import Episodes
 from sonarium.rooms.seek.vector import SeekVector
 
 ROOMS = 3
-# Large radii and few steps, so that episodes end in both ways and often.
+# Large radii and few steps, so that episodes often terminate and are often truncated.
 CONFIG = SeekConfig(
     sources=1, radius=1.5, start_distance=1.6, step=1.0, max_steps=9, order=1, threads=1, oracle_info=True,
     room="nonconvex", seconds=0.05, loop=0.5,
@@ -49,14 +48,14 @@ def pair(mode, **changes):
 
 
 def same(alone, together):
-    """To the last bit, and with the same types."""
+    """Whether values are equal to the last bit, with the same types."""
     return data_equivalence(alone, together, exact=True)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("changes", VARIANTS, ids=range(len(VARIANTS)))
 def test_rooms_together_are_as_rooms_alone(mode, changes):
-    """Gymnasium's own loop over single environments is the oracle: observations, rewards, ends, and all infos."""
+    """Oracle: Gymnasium's SyncVectorEnv, for observations, rewards, ends of episodes, and all infos."""
     alone, together = pair(mode, **changes)
     assert same(alone.reset(seed=5), together.reset(seed=5))
     alone.action_space.seed(0)
@@ -84,7 +83,7 @@ def test_slot_i_is_the_single_environment_of_seed_s_plus_i():
 
 
 def test_a_neighbour_changes_nothing():
-    """A slot's episode is the same beside other rooms of other sizes."""
+    """A slot's episode does not depend on the rooms in other slots."""
     few, many = SeekVector(2, CONFIG), SeekVector(6, CONFIG, largest=CONFIG.largest)
     first, _ = few.reset(seed=3)
     second, _ = many.reset(seed=[3, 4, 90, 91, 92, 93])
@@ -243,7 +242,7 @@ def test_pictures_of_all_rooms(monkeypatch):
 
 
 def test_only_rooms_that_listen_pass_the_time():
-    """The first window of a new episode comes without a moment passing elsewhere."""
+    """Observing one slot, as after a reset, does not advance the time of the others."""
     episodes = Episodes(CONFIG, 3)
     for slot in range(3):
         episodes.begin(slot, np.random.default_rng(slot), True, None)

@@ -1,4 +1,4 @@
-"""Noise written in every format, for the tests of what opens audio files."""
+"""Noise written in every format, for the tests of reading audio files."""
 
 import numpy as np
 import soundfile

@@ -1,4 +1,4 @@
-"""What lies before and behind the sound of a file: passed over if it does no harm, told if sound would be lost."""
+"""Data before and after the sound of a file: skipped if harmless, reported if sound would be lost."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sonarium.worlds.audio.decoder import read_mono
 from sonarium.worlds.audio.file import BadAudio
 
 TAG = b"ID3\4\0\0\0\0\0\x0a" + b"TIT2\0\0\0\0\0\0"
-"""An empty title, as programs for MPEG audio put it in front of anything."""
+"""An ID3 tag with an empty title, as MPEG audio programs prepend it to any file."""
 
 
 @pytest.mark.parametrize("name", ["pcm16.flac", "pcm16.wav", "layer3.mp3"])

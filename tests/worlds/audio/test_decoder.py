@@ -1,4 +1,4 @@
-"""Whatever a file does to its decoder, it is named, and the next one is decoded."""
+"""A file that crashes, hangs or exhausts its decoder is named, and the next one is decoded."""
 
 import gc
 import importlib.util
@@ -36,7 +36,7 @@ def spoilt(path, limits):
 worker.Recording = spoilt
 worker.serve()
 """
-"""Decoders that do to files of some names what damaged files do to a decoder."""
+"""Code of decoders that fail on files of certain names, as they may fail on damaged files."""
 
 
 def fuzz_script():
@@ -53,7 +53,7 @@ FUZZ = fuzz_script()
 
 @pytest.fixture
 def spoilt(monkeypatch):
-    """Decoders as above."""
+    """Decoders that run `SPOILT`."""
     workers = Workers()
     monkeypatch.setattr(decoder, "WORKERS", workers)
     monkeypatch.setattr(decoder, "START", decoder.START.replace("worker.serve()", f"exec({SPOILT!r})"))
@@ -63,7 +63,7 @@ def spoilt(monkeypatch):
 
 @pytest.mark.parametrize("suffix", FUZZ.FORMS)
 def test_damaged_files_are_named_one_by_one(suffix, tmp_path):
-    """None ends a decoder, occupies it or comes out shorter or longer; whole ones are good."""
+    """None ends or hangs its decoder, or is decoded to a wrong length; intact files are good."""
     tally = FUZZ.fuzz(suffix, 200, seed=1, folder=tmp_path)
     assert tally.faults == {name: [] for name in FUZZ.FAULTS}
     assert tally.inputs == tally.good + tally.bad == 200
@@ -114,7 +114,7 @@ def test_a_decoder_is_kept_and_one_that_was_left_or_killed_is_not(tmp_path, monk
 
 
 def test_a_decoder_that_waited_for_too_long_is_replaced(tmp_path, monkeypatch):
-    """It may end at any time before it is given a file, and is then not found dead yet."""
+    """It may exit at any time before it is given a file, without yet being found dead."""
     workers = Workers()
     monkeypatch.setattr(decoder, "WORKERS", workers)
     monkeypatch.setattr(
@@ -182,7 +182,7 @@ def test_a_relative_path_is_that_of_the_reader(tmp_path, monkeypatch):
 
 
 def test_remarks_of_the_decoder_do_not_reach_the_terminal(whole, tmp_path, capfd):
-    """libmpg123 says that the size is off, where something follows the sound."""
+    """libmpg123 warns of a wrong size where data follow the sound."""
     path = tmp_path / "a.mp3"
     path.write_bytes(whole["layer3.mp3"][0] + bytes(9000))
     assert len(read_mono(path, RATE)) == len(sound())
@@ -206,7 +206,7 @@ def test_a_low_rate_becomes_a_high_one_in_blocks(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 1, 23])
 def test_a_chunk_of_w64_that_does_not_count_itself_is_told(size, whole, tmp_path):
-    """Its size has the 24 bytes of its name and itself in it."""
+    """The size of a chunk includes the 24 bytes of its name and of the size itself."""
     content, _ = whole["sony.w64"]
     (tmp_path / "a.w64").write_bytes(content[:56] + struct.pack("<Q", size) + content[64:])
     with pytest.raises(BadAudio, match="impossible size"):
@@ -249,7 +249,7 @@ def test_a_page_of_ogg_promises_no_more_than_its_packets_hold(name, seconds, tmp
 
 
 def test_noise_is_looked_through_once(tmp_path):
-    """A scan that begins anew at each byte would take minutes, and end its decoder."""
+    """A scan that restarts at each byte would take minutes, and its decoder would be ended."""
     (tmp_path / "a.mp3").write_bytes(np.random.default_rng(0).bytes(10_000_000))
     with pytest.raises(BadAudio, match=r"damaged|cut short|no frames"):
         read_mono(tmp_path / "a.mp3", RATE)
@@ -271,7 +271,7 @@ worker.serve()
 
 
 def test_a_file_that_shrinks_while_it_is_scanned_ends_nothing(tmp_path, monkeypatch):
-    """A decoder that reads beyond the end of a mapped file is ended by the system."""
+    """The operating system ends a decoder that reads beyond the end of a mapped file."""
     workers = Workers()
     monkeypatch.setattr(decoder, "WORKERS", workers)
     monkeypatch.setattr(decoder, "START", decoder.START.replace("worker.serve()", f"exec({SHRINKING!r})"))

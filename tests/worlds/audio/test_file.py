@@ -1,4 +1,4 @@
-"""What an audio file holds comes out exactly; what is damaged is told, and never passes for sound."""
+"""Audio files are decoded exactly; damage is reported, and never passes for sound."""
 
 import os
 import struct
@@ -27,7 +27,7 @@ def test_every_format_comes_out_as_it_is(name, channels, tmp_path):
     path = put(tmp_path, name, sound(channels=channels))
     expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
     assert rate == RATE
-    # The decoder of MPEG audio rounds another way if it is sent to a place that it has reached already.
+    # The MPEG audio decoder rounds differently after a seek to its current position.
     close = {"rtol": 0, "atol": 1e-6 if name.endswith("mp3") else 0}
     np.testing.assert_allclose(read_mono(path, RATE), expected.mean(axis=1), **close)
     resampled = soxr.resample(expected.mean(axis=1), RATE, 11_025)
@@ -62,7 +62,7 @@ def test_a_file_that_is_cut_anywhere_is_refused(name, whole, tmp_path_factory, d
 @settings(max_examples=40)
 @given(data=st.data())
 def test_no_altered_byte_alters_the_sound_unnoticed(name, whole, tmp_path_factory, data):
-    """Where the format has checksums: the file is refused, or the byte was none of the sound."""
+    """In formats with checksums: the file is refused, or the byte is not part of the sound."""
     content, expected = whole[name]
     path = tmp_path_factory.mktemp("flipped") / name
     at, mask = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(1, 255))
@@ -71,7 +71,7 @@ def test_no_altered_byte_alters_the_sound_unnoticed(name, whole, tmp_path_factor
         samples = read_mono(path, RATE)
     except BadAudio:
         return
-    # Only the header's rate may still be another, which no checksum of FLAC covers.
+    # Only the rate in the header may differ, which no checksum of FLAC covers.
     if len(samples) == len(expected):
         np.testing.assert_array_equal(samples, expected)
     else:
@@ -136,7 +136,7 @@ def test_an_mp3_without_a_counting_header_is_read_to_its_end(mode, channels, tmp
     for before, after in ((b"", b""), tags):
         path.write_bytes(before + stripped + after)
         found = read_mono(path, RATE)
-        # Without the header nothing tells how many samples before the first are the encoder's own.
+        # Without the header, the delay of the encoder, in samples before the first, is unknown.
         np.testing.assert_array_equal(found[576 : 576 + len(expected)], expected[: len(found) - 576])
         assert len(found) >= len(expected)
         path.write_bytes(before + content + after)
@@ -228,7 +228,7 @@ def test_one_sample_that_is_not_finite_spoils_a_file(value, tmp_path):
 
 @pytest.mark.parametrize(("decibels", "silent"), [(-np.inf, True), (-101, True), (-99, False)])
 def test_silence_is_what_never_swings(decibels, silent, tmp_path):
-    """Around a constant, which a bad microphone adds."""
+    """Relative to a DC offset, as a bad microphone adds."""
     square = np.tile([1.0, -1.0], 4000) * 10 ** (decibels / 20)
     path = put(tmp_path, "float.wav", (square + 0.25).astype(np.float32))
     recording = Recording(path, Limits())
@@ -292,7 +292,7 @@ def test_the_song_of_a_cbin_file_is_its_first_channel(tmp_path):
         ("ADFREQ = 32000\nSamples = 5000\n", "without its channels"),
         ("ADFREQ = 0\nChans = 2\nSamples = 5000\n", "numbers of at least 1"),
         ("ADFREQ = 1e400\nChans = 2\nSamples = 5000\n", "finite numbers"),
-        # A pattern that takes lines for blanks would try each pair of them.
+        # A regular expression whose blanks match newlines would try each pair of them.
         pytest.param("\n" * 100_000 + "ADFREQ = 1\n", "without its channels", id="lines"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 5001\n", "is cut short"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 4999\n", "does not fit"),

@@ -1,4 +1,4 @@
-"""Corpora without sound, and what is listed of them."""
+"""Corpora of files without sound, and their listings."""
 
 import csv
 from typing import Any

@@ -1,4 +1,4 @@
-"""Recordings of noise on disk, for the tests of what reads them."""
+"""Recordings of noise on disk, for the tests of reading them."""
 
 import numpy as np
 import soundfile
@@ -10,7 +10,7 @@ RATE = 8_000
 
 
 def write(path, seconds=0.3, seed=0, **form):
-    """Sound of which no two samples near each other are alike, so that a piece tells its place."""
+    """Write and return noise of random samples, in which a piece identifies its position."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng([seed, 7]).integers(-9000, 9000, round(seconds * RATE)).astype(np.int16)
     soundfile.write(path, samples, RATE, **form)

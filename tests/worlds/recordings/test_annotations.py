@@ -1,4 +1,4 @@
-"""What sounds when: tables of segments, evsonganaly, and the formats that crowsetta reads."""
+"""Annotations of segments: tables, evsonganaly, and the formats that crowsetta reads."""
 
 import importlib.util
 import os
@@ -140,7 +140,7 @@ def test_crowsetta_reads_other_annotations(tmp_path):
 
 
 def test_what_crowsetta_gives_becomes_segments(tmp_path):
-    """In each of its forms, as its documentation has them."""
+    """In each of its types of annotation, as documented."""
     one = SimpleNamespace(onset_s=np.float64(0.5), offset_s=1.0, label="a")
     box = SimpleNamespace(onset=0.25, offset=2, label="b")
     sequence = SimpleNamespace(segments=[one])
@@ -167,7 +167,7 @@ def test_annotations_find_the_recording_that_they_tell(tmp_path):
         ("Wave/0.wav", "Bird1/x.csv", "Bird1/Wave/0.wav"),
         ("0.wav", "Bird1/x.csv", "Bird1/Wave/0.wav"),
         ("/far/away/0.wav", "Bird0/x.csv", "Bird0/Wave/0.wav"),
-        # What another bird has is missing here.
+        # Files that only another bird has count as missing here.
         (tmp_path / "Bird0" / "Wave" / "1.wav", "Bird0/Annotation.xml", "Bird0/Wave/1.wav"),
         ("1.wav", "Bird0/x.csv", "Bird0/1.wav"),
         ("Bird0/Wave/1.wav", "x.csv", "Bird0/Wave/1.wav"),
@@ -196,7 +196,7 @@ def test_annotations_that_tell_no_recording_belong_to_the_one_of_their_name(tmp_
 
 
 def stand_in(path):
-    """Reads lines NAME,ONSET,OFFSET,LABEL as crowsetta would; a dash is what is not known."""
+    """Stand-in for crowsetta that reads lines NAME,ONSET,OFFSET,LABEL; a dash stands for an unknown value."""
     made = []
     for line in path.read_text().splitlines():
         name, onset, offset, label = line.split(",")

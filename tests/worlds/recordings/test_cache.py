@@ -1,4 +1,4 @@
-"""Decoded sound is kept once, found by content, whole or made anew, and takes no memory of its own."""
+"""The cache of decoded sound: stored once, keyed by content, rebuilt if damaged, and read in constant memory."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def write(path: Path, seconds=0.5, rate=RATE, seed=0, subtype="PCM_16", peak=0.3
 
 @pytest.fixture
 def files(tmp_path):
-    """Three files of sound, one of them bad, by their content."""
+    """Three sound files, one of them bad, by the hash of their content."""
     folder = tmp_path / "sounds"
     folder.mkdir()
     paths = [write(folder / f"{name}.wav", seed=seed) for seed, name in enumerate(("a", "b ü"))]
@@ -284,7 +284,7 @@ def test_a_fault_that_may_pass_is_not_kept(tmp_path, files, monkeypatch):
 
 
 def test_a_machine_without_a_handle_left_calls_no_file_bad(tmp_path, files):
-    """Whatever is opened last: the decoder, a file or the cache."""
+    """Whichever is opened last: the decoder, a file or the cache."""
     taken, (soft, hard) = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)
     made = []
     for spare in (0, 2, 4, 6, 8):

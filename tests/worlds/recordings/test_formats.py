@@ -1,4 +1,4 @@
-"""Segments written for other programs are read back as they were; files as those programs write them."""
+"""Annotation formats of other programs: round trips of segments, and files as those programs write them."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ LETTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Z"])
 
 @st.composite
 def songs(draw, longest: int = 5):
-    """Segments one behind the other, of any length and distance, with labels of any characters."""
+    """Strategy for consecutive segments of any length and distance, with labels of any printable characters."""
     steps = draw(st.lists(st.floats(1e-6, 30), max_size=8))
     times = [sum(steps[: at + 1]) for at in range(len(steps))]
     texts = st.text(LETTERS, min_size=1, max_size=longest).map(str.strip).filter(bool)

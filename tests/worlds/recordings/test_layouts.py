@@ -1,4 +1,4 @@
-"""Corpora as they lie on disk: every file is listed under its own name, with the labels that it has."""
+"""Layouts of corpora on disk: every file is listed under its own name, with its labels."""
 
 import csv
 import os
@@ -108,7 +108,7 @@ def test_a_pattern_takes_names_literally(tmp_path):
     assert match_all("a+b({n}).wav", [tmp_path / "a+b(1).wav"], tmp_path) == {tmp_path / "a+b(1).wav": {"n": "1"}}
     with pytest.raises(ValueError, match="do not match"):
         match_all("a.b({n}).wav", [tmp_path / "a+b(1).wav"], tmp_path)
-    # Otherwise the label would take the place of the file as the group that a split does not divide.
+    # Otherwise the label would replace the file as the group that a split keeps together.
     with pytest.raises(ValueError, match="--group file is each file itself; call the label otherwise"):
         match_all("{speaker}({file}).wav", [tmp_path / "a+b(1).wav"], tmp_path)
 

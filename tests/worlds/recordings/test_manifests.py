@@ -1,4 +1,4 @@
-"""Manifests: a line for each clip, with times, labels and groups, whatever their columns are called."""
+"""Manifests: a row per clip, with times, labels and groups, under various column names."""
 
 import pytest
 from worlds.recordings.listings import by_name, listed, table, touch

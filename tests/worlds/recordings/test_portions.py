@@ -1,4 +1,4 @@
-"""Long recordings are drawn from more often, no piece twice in a batch; excerpts; no padding in files."""
+"""Long recordings are drawn more often, without repeated pieces in a batch; excerpts; files without padding."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RATE = 8000
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Recordings:
-    """A short, a middling and a long recording, each sample of which tells its place."""
+    """A short, a medium and a long recording, in which each sample encodes its position."""
     folder = tmp_path_factory.mktemp("portions")
     for name, seconds in (("a", 0.05), ("b", 0.25), ("c", 1.05)):
         ramp = np.arange(round(seconds * RATE), dtype=np.int16) + 1

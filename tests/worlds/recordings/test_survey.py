@@ -14,7 +14,7 @@ from sonarium.worlds.recordings.world import Recordings
 
 
 def damage(root):
-    """Bad files of every kind among the good ones, and what each is told to be."""
+    """Write bad files of every kind, and return the expected reason for each."""
     write(root / "cut.wav")
     os.truncate(root / "cut.wav", 3000)
     write(root / "cut.flac", seconds=2)

@@ -1,4 +1,4 @@
-"""Recordings as a world: no good file lost, no bad one used, and every piece what it says it is."""
+"""Recordings as a world: no good file is lost, no bad one is used, and pieces are excerpts of their files."""
 
 import csv
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_a_piece_follows_from_seed_step_and_clip_alone(corpus, seed, step, order
 
 
 def starts_of(sound, piece):
-    """Where in a sound a piece is found, by looking everywhere."""
+    """Positions of a piece in a sound, by brute-force search."""
     return [at for at in range(len(sound) - len(piece) + 1) if np.array_equal(sound[at : at + len(piece)], piece)]
 
 
@@ -76,7 +76,7 @@ def test_pieces_come_from_everywhere_and_change_with_seed_and_step(corpus):
         fits = np.all([sound[at : spare + 1 + at] == drawn[at] for at in range(6)], axis=0)
         found.append(int(np.flatnonzero(fits)[0]))
     counts = np.histogram(found, 10, (0, spare + 1))[0]
-    # Chi-square with 9 degrees of freedom: beyond 27.9 one time in a thousand.
+    # Chi-square with 9 degrees of freedom exceeds 27.9 with a probability of 0.001.
     assert ((counts - 59.9) ** 2 / 59.9).sum() < 27.9
     assert len(set(found)) > 450
 
@@ -167,7 +167,7 @@ def test_a_stretch_of_a_manifest_is_a_part_of_its_file(tmp_path):
     for row, (first, last) in enumerate([(2000, 6000), (12_000, 16_000), (0, 16_000)]):
         assert int(batch.lengths[row]) == last - first
         np.testing.assert_array_equal(batch.signal[row, : last - first], sound[first:last])
-    # Stretches of one file are one group, unless a label says otherwise.
+    # Segments of one file form one group, unless a label says otherwise.
     assert world.group(everything(world)).tolist() == [0, 0, 0]
     wrong = [["x.wav", "1.9", "2.1", "d"], ["x.wav", "0.5", "0.5", "e"], ["x.wav", "-1", "1", "f"]]
     manifest(root, [*rows, *wrong, ["gone.wav", "", "", "g"]])

@@ -1,4 +1,4 @@
-"""Recorded syllables in a planted order. The recordings are songs of our own, cut up and put together again."""
+"""Recorded syllables in a planted order; the recordings are synthetic songs, cut up and reassembled."""
 
 import csv
 import itertools
@@ -19,11 +19,11 @@ TONES = {"a": 800.0, "b": 1500.0, "c": 2600.0}
 
 
 def ignore(stage: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Progress callback that does nothing."""
 
 
 def write_songs(folder: Path, rows: list[tuple[str, float, float, str]] | None = None) -> Path:
-    """A recording of faint noise with a tone of its own for each label, 80 ms each and 40 ms apart."""
+    """Write a recording of faint noise with tones of one frequency per label, 80 ms long, 40 ms apart."""
     folder.mkdir()
     noise = np.random.default_rng(0).normal(0, 1e-3, 5 * RATE)
     given = []

@@ -1,4 +1,4 @@
-"""The voice against published frequencies, closed forms, and SciPy's integration of the same equations."""
+"""The syrinx against published frequencies, closed forms, and SciPy's integration of the same equations."""
 
 import math
 
@@ -19,7 +19,7 @@ def constant(*values: float, frames: int = 200) -> list[np.ndarray]:
 
 
 def hold(alpha: float, beta: float, **settings) -> np.ndarray:
-    """A fifth of a second at constant gestures."""
+    """The sound of constant gestures for 0.2 s."""
     wave = syrinx.sing(*constant(alpha, beta, 1.0), frame_rate=1000, rate=RATE, **settings)
     return wave[0].double().numpy()
 
@@ -104,8 +104,8 @@ def test_the_integration_is_scipys():
 
 
 def test_the_step_is_the_coarsest_that_converges():
-    """Frequencies within 5e-4 and partials within .3 dB of a step eight times finer; a third fewer steps are
-    not."""
+    """Frequencies within 5e-4 and partials within .3 dB of a step eight times finer; a third fewer steps exceed
+    that."""
     rng = np.random.default_rng(0)
     alpha = rng.uniform(-0.26, -0.14, 16)
     beta = syrinx.border(alpha) - syrinx.DEEPEST * rng.uniform(0.25, 0.8, 16) ** 4

@@ -1,4 +1,4 @@
-"""Songs: what is planted is what is heard, each part develops alone, and levels and noise are as they are set."""
+"""Songs: sound matches the planted factors, each part develops separately, and levels and noise are as set."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ DAYS = SongbirdConfig(birds=1, songs=4, days=(45, 68, 90), snr=60.0, shortest=5,
 
 
 def ignore(stage: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Progress callback that does nothing."""
 
 
 @cache
@@ -73,7 +73,7 @@ def test_tracks_are_the_gestures_of_the_sound():
 
 
 def test_songs_are_sung_again_with_other_gestures():
-    """Tension that is shifted for a while changes the sound there alone, by the pitch that it gives."""
+    """A temporary shift of tension changes the sound only there, by the expected change of pitch."""
     world = world_of(SongbirdConfig(birds=1, songs=4, snr=60.0, shortest=5, longest=8))
     index = torch.arange(4)
     batch = world.whole(index)
@@ -85,7 +85,7 @@ def test_songs_are_sung_again_with_other_gestures():
     moved = world.remade(index, tracks)
     assert moved.tracks is not None and torch.equal(moved.tracks, tracks)
     early, late = round(0.1985 * 16000), round(0.45 * 16000)
-    # What comes before is the same but for rounding: the resonances of the tract are solved by one transform.
+    # Earlier samples are the same up to rounding: the resonances of the tract are solved by one transform.
     torch.testing.assert_close(moved.signal[:, :early], batch.signal[:, :early], atol=1e-4, rtol=0)
     assert (moved.signal[:, early:late] - batch.signal[:, early:late]).abs().amax(1).min() > 0.02
     compared = 0
@@ -136,7 +136,7 @@ def apart(world: Songbird, other: Songbird, day: int) -> tuple[bool, bool, bool]
 
 
 def test_each_part_of_song_can_be_frozen_alone():
-    """Nothing else changes, to the bit: only a frozen grammar sings other syllables, which take their own time."""
+    """The other parts stay the same to the bit, except that a frozen grammar also changes syllables and timing."""
     world = world_of(DAYS)
     for at, part in enumerate(("spectrum", "timing", "grammar")):
         frozen = world_of(replace(DAYS, frozen=(part,)))
@@ -165,7 +165,7 @@ def test_a_pupil_comes_ever_closer_to_its_tutor():
 
 @pytest.mark.parametrize(("level", "count", "order", "snr"), [("easy", 5, 1, 30), ("hard", 12, 3, 10)])
 def test_the_ladder(level, count, order, snr):
-    """Syllables and noise of a level, as they are heard."""
+    """Number of syllables and measured noise of a level."""
     config = SongbirdConfig(level=level, birds=1, songs=3)
     assert config.rung == (count, order, snr)
     noisy, clean = world_of(config), world_of(replace(config, snr=200.0))

@@ -1,5 +1,5 @@
-"""Slow modulation: what is heard is what is planted, by the analytic signal, by the pitch tracker, and by the sum
-of partials over another integral."""
+"""Slow modulation: the sound matches its tracks, by the analytic signal, the pitch tracker, and the sum of
+partials with an independent integral of the frequency."""
 
 import dataclasses
 import math
@@ -17,11 +17,11 @@ from sonarium.worlds.tones.world import SyntoneConfig, Tones, TonesConfig
 RATE = 16000
 SINES = TonesConfig(waveforms=("sine",), lowest=440.0, glide_semitones=6.0, tremolo_db=20.0, seconds=2.0)
 EDGE = 300
-"""Frames at both ends in which the analytic signal is not local."""
+"""Number of frames at both ends where the analytic signal is not local."""
 
 
 def frames(world: Tones, some: int = 6):
-    """Some clips, with the times of samples and frames."""
+    """A batch of `some` clips, with the times of samples and frames in seconds."""
     batch = world.whole(torch.linspace(0, len(world) - 1, some).long())
     assert batch.tracks is not None and world.signal.rate is not None
     samples = np.arange(batch.signal.shape[1]) / world.signal.rate
@@ -59,7 +59,7 @@ def test_the_pitch_tracker_hears_the_planted_pitch_of_every_waveform():
 @pytest.mark.parametrize("vibrato", [False, True])
 @pytest.mark.parametrize(("glide", "tremolo", "rate"), [(7.0, 0.0, 2.0), (12.0, 30.0, 8.0), (2.0, 60.0, 50.0)])
 def test_a_modulated_sawtooth_is_its_partials_of_which_none_folds(glide, tremolo, rate, vibrato):
-    """At eight times the rate, from an integral of higher order, the band above half the rate is empty."""
+    """Oracle at eight times the rate, by an integral of higher order; no partial exceeds half the rate."""
     config = TonesConfig(
         waveforms=("sawtooth",), lowest=300.0, frequencies=4, quietest=1.0, amplitudes=1, glide_semitones=glide,
         tremolo_db=tremolo, modulation_hz=rate, vibrato_depths=1 + vibrato, deepest_vibrato=0.02,
@@ -127,7 +127,7 @@ def test_modulation_does_not_change_the_noise():
     added = []
     for config in (noisy, dataclasses.replace(noisy, glide_semitones=3.0, tremolo_db=3.0)):
         world = Tones(config, 0)
-        # The same walk, in clips with and without noise: by the index that numbers both.
+        # The index `louder` gives the clean clips the same random walk as the noisy ones.
         clear = world.generate(world.locate(index), louder)
         added.append(world.whole(louder).signal - clear)
     torch.testing.assert_close(added[0], added[1], atol=1e-6, rtol=0)

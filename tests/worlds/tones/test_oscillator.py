@@ -1,4 +1,4 @@
-"""The waves against SciPy, against their Fourier series, and by their spectra."""
+"""Waveforms against SciPy, against their Fourier series, and by their spectra."""
 
 import math
 
@@ -31,7 +31,7 @@ def tone(waveform: str, frequency: float, alias: bool = False, time: torch.Tenso
 
 
 def decibels(wave: torch.Tensor) -> np.ndarray:
-    """The spectrum under a window whose sidelobes are below −120 dB, relative to its peak."""
+    """The spectrum in dB relative to its peak, under a window with sidelobes below −120 dB."""
     window = np.kaiser(len(wave), 20)
     spectrum = np.abs(np.fft.rfft(wave.double().numpy() * window))
     return 20 * np.log10(np.maximum(spectrum / spectrum.max(), 1e-12))
@@ -63,7 +63,7 @@ def test_naive_waves_are_scipys_sample_for_sample(waveform, frequency, amplitude
     theirs = (amplitude * PEERS[waveform](2 * np.pi * frequency * time)).astype(np.float32)
     ours = tone(waveform, frequency, alias=True, time=torch.from_numpy(time), amplitude=amplitude).numpy()
     if waveform == "sine":
-        # NumPy's own sine differs by a bit from machine to machine; after rounding, hardly ever.
+        # NumPy's own sine differs by one bit from machine to machine; after rounding to float32, hardly ever.
         np.testing.assert_array_almost_equal_nulp(ours, theirs, 1)
         assert np.mean(ours != theirs) < 1e-3
     else:
@@ -97,7 +97,7 @@ def test_limited_waves_are_partial_sums_of_the_fourier_series(waveform, frequenc
 @pytest.mark.parametrize("waveform", WAVEFORMS)
 @pytest.mark.parametrize("frequency", [440.0, 997.3, 3141.6, 5000.0, 6543.2])
 def test_nothing_sounds_between_the_partials(waveform, frequency):
-    """The issue's −60 dB holds with 40 dB to spare; the naive waves fail it."""
+    """The required −60 dB holds with a margin of 40 dB; the naive waves fail it."""
     hertz = np.fft.rfftfreq(RATE, 1 / RATE)
     between = np.abs(hertz - frequency * np.rint(hertz / frequency)) > 12
     between |= hertz < frequency / 2
@@ -152,7 +152,7 @@ def test_vibrato_swings_the_frequency_by_its_depth():
 @pytest.mark.parametrize("frequency", [700.0, 2950.0, 7000.0])
 @pytest.mark.parametrize(("rate", "depth"), [(5.0, 0.03), (8.0, 0.1), (100.0, 0.02)])
 def test_sidebands_of_vibrato_do_not_fold(frequency, rate, depth):
-    """Where the wave is rendered at eight times the rate, its upper band must be empty too."""
+    """Oracle at eight times the rate, whose band above half the rate must be empty, too."""
     fine = torch.arange(8 * RATE, dtype=torch.float64) / (8 * RATE)
     coarse = tone("sawtooth", frequency, vibrato_rate=rate, vibrato_depth=depth).double()
     number = torch.tensor([[frequency], [rate], [depth]], dtype=torch.float64)
@@ -176,7 +176,7 @@ def test_attack_and_decay_follow_half_cosines():
 
 
 def test_an_attack_makes_no_click():
-    """A jump would leave a spectrum that falls by 20 dB a decade; half a cosine is far below it."""
+    """A jump would leave a spectrum that falls by 20 dB per decade; a half-cosine attack is far below it."""
     hard = tone("sine", 1000.0, time=SECOND - 0.2, phase=0.25) * (SECOND > 0.2)
     soft = torch.cat([torch.zeros(3200), tone("sine", 1000.0, attack=0.05, phase=0.25)[:-3200]])
     far = np.fft.rfftfreq(RATE, 1 / RATE) > 3000

@@ -1,4 +1,4 @@
-"""SynTone's files: what is written reads back, nothing half-written passes for whole, and no pickle is run."""
+"""SynTone files: round trips, no half-written file passes for a complete one, and no pickle is executed."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ CLASSES = ["sine", "triangle", "sawtooth", "square"]
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class Trap:
 
 
 def theirs(path: Path, **changed) -> dict:
-    """A data set laid out as SynTone's own script lays it out, with a pickled dictionary."""
+    """Write a data set in the layout of SynTone's own script, with a pickled dictionary."""
     frequencies, amplitudes, waveforms = [], [], []
     for frequency in np.linspace(440, 8000, 3):
         for amplitude in np.linspace(0.1, 1.0, 2):
@@ -199,7 +199,7 @@ def test_no_file_another_kind_and_a_cut_one_are_refused(tmp_path):
 
 
 def altered(content: bytes, random: np.random.Generator) -> bytes:
-    """Bits, lengths and words of a header, at random."""
+    """The content with a random change: cut, or with a bit, some bytes or a word of the header altered."""
     at, many = int(random.integers(len(content))), int(random.integers(1, 30))
     early = int(random.integers(min(len(content), 130)))
     words = [b"9999", b"0000", b"\xff" * 4, b"((((", b"-1, ", b"'O',", b"None", bytes([random.integers(256)])]
@@ -214,7 +214,7 @@ def altered(content: bytes, random: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_is_altered_the_file_is_read_or_refused(seed, tmp_path):
-    """The archive, or one of its arrays in a whole archive."""
+    """Either the archive is altered, or one of its arrays in an intact archive."""
     theirs(tmp_path / "their.npz")
     save_syntone(WORLD, tmp_path / "ours.npz")
     random, read = np.random.default_rng(seed), 0

@@ -1,4 +1,4 @@
-"""The grid of tones: its order, its sameness in any batch, its two renderers, and what it refuses."""
+"""The grid of tones: order, independence of the batch, agreement of both renderers, and refused settings."""
 
 import dataclasses
 import subprocess
@@ -51,7 +51,7 @@ def test_the_default_frequencies_are_quarters_of_a_semitone():
 
 
 def test_no_two_waveforms_of_the_default_grid_are_alike():
-    """The spectrum of each, its fundamental taken as 1, differs by 1 dB and more from that of every other."""
+    """Their spectra, relative to the fundamental, differ by more than 1 dB in at least one partial."""
     world = Tones(TonesConfig(amplitudes=1), seed=0)
     frequency = torch.tensor(world.factors[1].values, dtype=torch.float64)
     assert world.signal.rate is not None
@@ -138,7 +138,7 @@ def test_only_the_noise_follows_the_seed():
 @pytest.mark.parametrize("alias", [True, False])
 @pytest.mark.parametrize("config", [SMALL, RICH, MODULATED], ids=["plain", "rich", "modulated"])
 def test_tensor_operations_and_compiled_loops_agree(config, alias):
-    """What another device computes is what the CPU computes, within 1e-6."""
+    """Tensor operations for other devices agree with the loops on the CPU within 1e-6."""
     world = Tones(dataclasses.replace(config, alias=alias), seed=3)
     index = torch.randperm(len(world), generator=torch.Generator().manual_seed(0))[:100]
     tones = torch.stack([values[:1].expand(len(index)) for values in world.values], dim=1).clone()
