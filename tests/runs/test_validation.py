@@ -123,7 +123,7 @@ def test_the_loss_on_the_validation_split_is_recorded(tones):
     assert {len(part) > 0 for _, part in opened.data.split.items()} == {True}
 
 
-def test_clips_are_learnt_from_alike_where_others_validate(tones, tmp_path):
+def test_a_resumed_run_of_clips_validates_and_learns_the_same(tones, tmp_path):
     """Resumed at step 4, a run has the same validation losses and weights as an uninterrupted one."""
     folder = heard(tmp_path / "run", 4)
     heard(folder, 6)

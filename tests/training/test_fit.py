@@ -251,7 +251,7 @@ def test_the_meter_means_and_refuses_what_is_not_finite():
 
 
 class Unequal(World):
-    """Waves that are mostly shorter than a training piece; nothing may be learnt from the value of the padding."""
+    """Waves that are mostly shorter than a training piece."""
 
     name = "unequal"
     signal = Signal("wave", (2400,), 16000)
@@ -259,13 +259,13 @@ class Unequal(World):
     tracks = (Factor("gesture", (0.0, 1.0)),)
     track_rate = 100.0
 
-    def __init__(self, padding: float, shortest: int = 900, longest: int = 2401):
+    def __init__(self) -> None:
         generator = torch.Generator().manual_seed(1)
-        self.own = torch.randint(shortest, longest, (100,), generator=generator)
+        self.own = torch.randint(900, 2401, (100,), generator=generator)
         # The last block of clips fills a piece, and has no lengths.
         self.own[64:] = 2400
         self.waves = torch.rand(100, 2400, generator=generator) - 0.5
-        self.waves = self.waves.where(torch.arange(2400) < self.own[:, None], padding)
+        self.waves = self.waves.where(torch.arange(2400) < self.own[:, None], 0.0)
         self.known = torch.rand(100, 1, generator=generator)
 
     def __len__(self) -> int:
@@ -283,7 +283,7 @@ class Unequal(World):
 
 
 def test_kept_features_keep_lengths_factors_and_tracks():
-    world = Unequal(0.0)
+    world = Unequal()
     dealt = Clips(world, torch.arange(100), ClipsConfig(batch_size=8), 5)
     direct = Clips(world, torch.arange(100), ClipsConfig(batch_size=8), 5)
     learner: Any = MODELS["vae"].build(MODELS["vae"].presets["default"]("wave"), world.signal)
@@ -303,8 +303,8 @@ def test_a_learner_does_not_learn_padding_from_kept_features(model):
     def stepped(change):
         torch.manual_seed(0)
         learner: Any = MODELS[model].build(MODELS[model].presets["default"]("wave"), Unequal.signal)
-        learner.front.fit([Unequal(0.0).piece(torch.arange(100), 0, 0).signal])
-        dealt = Clips(Unequal(0.0), torch.arange(100), ClipsConfig(batch_size=8), 5)
+        learner.front.fit([Unequal().piece(torch.arange(100), 0, 0).signal])
+        dealt = Clips(Unequal(), torch.arange(100), ClipsConfig(batch_size=8), 5)
         engine = FabricEngine("cpu", "32", 0)
         terms = learner.update(change(dealt, learner), engine)
         return terms["loss/error"]

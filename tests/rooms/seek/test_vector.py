@@ -84,7 +84,7 @@ def test_slot_i_is_the_single_environment_of_seed_s_plus_i():
 
 def test_a_neighbour_changes_nothing():
     """A slot's episode does not depend on the rooms in other slots."""
-    few, many = SeekVector(2, CONFIG), SeekVector(6, CONFIG, largest=CONFIG.largest)
+    few, many = SeekVector(2, CONFIG), SeekVector(6, CONFIG)
     first, _ = few.reset(seed=3)
     second, _ = many.reset(seed=[3, 4, 90, 91, 92, 93])
     np.testing.assert_array_equal(first, second[:2])

@@ -89,7 +89,6 @@ def test_songs_are_sung_again_with_other_gestures():
     torch.testing.assert_close(moved.signal[:, :early], batch.signal[:, :early], atol=1e-4, rtol=0)
     assert (moved.signal[:, early:late] - batch.signal[:, early:late]).abs().amax(1).min() > 0.02
     compared = 0
-    compared = 0
     for clip in range(4):
         both = [pitch_track(one.signal[clip].double().numpy(), 16000) for one in (batch, moved)]
         gestures = [one[clip, 200:400].double().numpy().T for one in (batch.tracks, moved.tracks)]
