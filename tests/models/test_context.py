@@ -51,6 +51,19 @@ def test_attention_is_its_definition():
         torch.testing.assert_close(layer(frames), layer.thought(attended + layer.think(attended)))
 
 
+def test_attention_is_the_same_one_frame_at_a_time():
+    torch.manual_seed(0)
+    layer = CausalLayer(6, heads=2, reach=3, hidden=5).double()
+    frames = torch.randn(2, 7, 6, dtype=torch.double)
+    made, memory = layer.read(frames[:, :2])
+    found = [made]
+    for time in range(2, 7):
+        made, memory = layer.read(frames[:, time : time + 1], memory)
+        found.append(made)
+    torch.testing.assert_close(torch.cat(found, 1), layer(frames))
+    torch.testing.assert_close(layer.read(frames[:, :1])[0], layer(frames)[:, :1])
+
+
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
 def test_recurrence_step_by_step_is_torchs(kind, both):

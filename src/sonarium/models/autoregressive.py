@@ -8,6 +8,7 @@ The baseline of world models: the same tokens, front end, actions and forecasts,
 codes of a VQ-VAE (--codes RUN --slots N) it is a language model of sound (GSLM, arXiv 2102.01192).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, cast, get_args
 
@@ -23,7 +24,7 @@ from sonarium.features.waveform import sounding
 from sonarium.models.actions import completed
 from sonarium.models.blocks import wide
 from sonarium.models.contract import Forecast, ModelEntry, Recipe
-from sonarium.models.cpc.context import CausalLayer, check_heads
+from sonarium.models.cpc.context import Attended, CausalLayer, check_heads
 from sonarium.models.mixture import GaussianMixture
 from sonarium.models.objectives import mean_over
 from sonarium.models.optim import AdamConfig, ScheduleConfig
@@ -106,6 +107,21 @@ class GRUStack(nn.Module):
         return torch.cat(found, -1)
 
 
+class TransformerStack(nn.Sequential):
+    """A linear layer and causal transformer layers."""
+
+    def read(
+        self, frames: Float[Tensor, "clip token given"], memory: Sequence[Attended | None]
+    ) -> tuple[Float[Tensor, "clip token all"], list[Attended]]:
+        """Outputs, and the keys and values of each layer, so that one more token can be read by itself."""
+        project, *layers = self
+        found, kept = project(frames), []
+        for layer, before in zip(layers, memory, strict=True):
+            found, after = cast(CausalLayer, layer).read(found, before)
+            kept.append(after)
+        return found, kept
+
+
 class Autoregressive(TokenModel[AutoregressiveConfig]):
     part_names = CODES
 
@@ -121,7 +137,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
                 CausalLayer(config.units, config.heads, config.reach, 4 * config.units)
                 for _ in range(config.layers)
             ]
-            self.network = nn.Sequential(nn.Linear(width + actions, config.units), *layers)
+            self.network = TransformerStack(nn.Linear(width + actions, config.units), *layers)
         self.size = config.units * (config.layers if config.network == "gru" else 1)
         """Dimension of h."""
         self.state_width = self.size + width
@@ -224,20 +240,29 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         """Continuations [h, x] of these states, each x sampled given those before it."""
         actions = self.check_future(states, frames, samples, actions)
         clips, past = states.shape[:2]
-        # All samples are drawn together.
-        h, tokens = states.repeat(samples, 1, 1).split([self.size, self.front.width], -1)
-        acts, h, found = actions.repeat(samples, 1, 1), h[:, -1], []
+        h, tokens = states.split([self.size, self.front.width], -1)
+        # All samples are drawn together, and share what was read of the past.
+        memory = self.remembered(torch.cat([tokens, actions[:, :past]], -1), samples)
+        acts, h, found = actions.repeat(samples, 1, 1), h[:, -1].repeat(samples, 1), []
         for at in range(past, past + frames):
             told = self.told(h, acts[:, at])
             token = self.draw(told, generator, temperature)
-            if isinstance(self.network, GRUStack):
-                h = self.network(torch.cat([token, acts[:, at]], -1)[:, None], h)[:, -1]
+            new = torch.cat([token, acts[:, at]], -1)[:, None]
+            if isinstance(self.network, TransformerStack):
+                read, memory = self.network.read(new, memory)
             else:
-                tokens = torch.cat([tokens, token[:, None]], 1)
-                h = self.read(tokens, acts[:, : at + 1])[:, -1]
+                read = self.network(new, h)
+            h = read[:, -1]
             found.append((torch.cat([h, token], -1), self.log_probability(told, token)))
         codes, likely = (torch.stack(each, 1).unflatten(0, (samples, clips)) for each in zip(*found, strict=True))
         return Forecast(codes, likely)
+
+    def remembered(self, past: Float[Tensor, "clip token given"], samples: int) -> list[Attended]:
+        """Keys and values of a transformer's layers after the past, for each sample; a GRU has none."""
+        if not isinstance(self.network, TransformerStack):
+            return []
+        _, memory = self.network.read(past, [None] * self.config.layers)
+        return [(k.repeat(samples, 1, 1, 1), v.repeat(samples, 1, 1, 1)) for k, v in memory]
 
     @torch.no_grad()
     def surprise(

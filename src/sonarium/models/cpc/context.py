@@ -76,6 +76,10 @@ def check_heads(width: int, heads: int, name: str) -> None:
         raise ValueError(f"{name}={width} is no multiple of heads={heads}: give one")
 
 
+Attended = tuple[Float[Tensor, "row head _ part"], Float[Tensor, "row head _ part"]]
+"""Keys and values of the frames so far."""
+
+
 class CausalLayer(nn.Module):
     """Causal transformer layer: each frame attends to itself and earlier frames."""
 
@@ -89,22 +93,37 @@ class CausalLayer(nn.Module):
         self.think = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
     def forward(self, frames: Float[Tensor, "clip frame width"]) -> Float[Tensor, "clip frame width"]:
+        return self.read(frames)[0]
+
+    def read(
+        self, frames: Float[Tensor, "clip frame width"], before: Attended | None = None
+    ) -> tuple[Float[Tensor, "clip frame width"], Attended]:
+        """Outputs, and keys and values of all frames so far; with those of earlier frames, of one more frame."""
         split = "clip frame (head part) -> clip head frame part"
         q, k, v = (rearrange(way(frames), split, head=self.heads) for way in (self.asked, self.known, self.told))
-        bias = (self.nearness(q) * q.shape[-1] ** -0.5).masked_fill(later(frames.shape[1], q.device), -torch.inf)
+        if before is not None:
+            assert frames.shape[1] == 1, frames.shape
+            k, v = (torch.cat(both, 2) for both in zip(before, (k, v), strict=True))
+        bias = self.nearness(q, k.shape[2]) * q.shape[-1] ** -0.5
+        if before is None:
+            bias = bias.masked_fill(later(frames.shape[1], q.device), -torch.inf)
         values = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         attended = self.attended(
             frames + self.joined(rearrange(values, "clip head frame part -> clip frame (head part)"))
         )
-        return self.thought(attended + self.think(attended))
+        return self.thought(attended + self.think(attended)), (k, v)
 
-    def nearness(self, asked: Float[Tensor, "clip head frame part"]) -> Float[Tensor, "clip head frame other"]:
-        """Relative-position scores q_i · r_{i−j} at (i, j); values above the diagonal are meaningless."""
-        time = asked.shape[2]
+    def nearness(
+        self, asked: Float[Tensor, "clip head frame part"], time: int
+    ) -> Float[Tensor, "clip head frame {time}"]:
+        """Relative-position scores q_i · r_{i−j} at (i, j) of all frames, or of the last one; values above the
+        diagonal are meaningless."""
         far_to_near = torch.arange(time - 1, -1, -1, device=asked.device).clamp(max=self.reach - 1)
         by_distance = einsum(
             asked, self.distance[far_to_near], "clip head frame part, distance part -> clip head frame distance"
         )
+        if asked.shape[2] == 1:
+            return by_distance
         # Row i has distance i − j at column j + time − 1 − i; in rows that are one longer, that is column j.
         padded = functional.pad(by_distance, (1, 0))
         return padded.reshape(*asked.shape[:2], time + 1, time)[:, :, 1:]
