@@ -2,11 +2,14 @@
 
 import errno
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 from full_disk import no_room_beyond
 
-from sonarium.files import failure, remove, write_whole, written_aside
+from sonarium import files
+from sonarium.files import failure, lock, remove, write_whole, written_aside
 
 
 def names(folder):
@@ -66,3 +69,46 @@ def test_what_is_not_there_is_removed_without_complaint(tmp_path):
     for name in ("link", "file", "folder", "nothing", "file/below"):
         remove(tmp_path / name)
     assert names(tmp_path) == []
+
+
+def test_one_at_a_time_holds_a_lock(tmp_path):
+    with open(tmp_path / "lock", "wb") as first, open(tmp_path / "lock", "wb") as second:
+        assert lock(first.fileno(), wait=False)
+        assert not lock(second.fileno(), wait=False)
+        first.close()
+        assert lock(second.fileno(), wait=True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch, number):
+    def refuse(descriptor, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with open(tmp_path / "lock", "wb") as file:
+        assert lock(file.fileno(), wait=False)
+
+
+def test_other_faults_of_locking_are_told(tmp_path):
+    with open(tmp_path / "lock", "wb") as file:
+        number = file.fileno()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        lock(number, wait=True)
+
+
+def test_windows_locks_bytes(tmp_path, monkeypatch):
+    """Another process has the byte the first two times."""
+    answers = iter([PermissionError(errno.EACCES, "Permission denied")] * 2 + [None])
+
+    def locking(descriptor, mode, count):
+        assert (mode, count) == (2, 1)
+        if error := next(answers):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "LOOK_AGAIN", 0)
+    with open(tmp_path / "lock", "wb") as file:
+        assert not lock(file.fileno(), wait=False)
+        assert lock(file.fileno(), wait=True)
+    assert next(answers, "asked until it had it") == "asked until it had it"

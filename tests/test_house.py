@@ -24,6 +24,7 @@ MAY_ASK = {
     ("worlds/recordings/annotations.py", "bboxes"): "objects of crowsetta, which differ by format",
     ("worlds/audio/file.py", "error_string"): "an exception of soundfile, or any other",
     ("worlds/export.py", "sync"): "whether the operating system has it",
+    ("training/run.py", "O_NOFOLLOW"): "whether the operating system has it",
     ("rooms/acoustics/slots.py", "buffer"): "whether this thread has one yet",
 }
 """Attributes of objects that are not ours, by file, and what is asked."""

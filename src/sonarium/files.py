@@ -9,10 +9,16 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows has locks of its own
+    fcntl = None
 
 NO_ROOM = {
     errno.ENOSPC: "free some space there",
@@ -23,6 +29,12 @@ NO_ROOM = {
 """What to do where the system gives no more, by the number of the error."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """How libraries say it, besides by Python's own error."""
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems say that keep no locks, as some of clusters do."""
+
+LOOK_AGAIN = 0.2
+"""Seconds between two attempts to lock a file."""
 
 LARGEST_JSON = 2**29
 """Bytes of a file of JSON; the largest of ours, the split of a million clips, has a tenth."""
@@ -95,6 +107,40 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int, wait: bool) -> bool:
+    """Keep other processes from locking an open file until it is closed; False if one holds it already and is not
+    waited for.
+
+    A file system that keeps no locks is no reason to refuse all work there: it goes on without.
+    """
+    if fcntl is None:
+        return lock_byte(descriptor, wait)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def lock_byte(descriptor: int, wait: bool) -> bool:
+    """The same on Windows, which locks bytes, also those beyond the end; waiting, it would give up after ten
+    seconds."""
+    import msvcrt
+
+    windows: Any = msvcrt
+    while True:
+        try:
+            windows.locking(descriptor, windows.LK_NBLCK, 1)
+            return True
+        except PermissionError:
+            if not wait:
+                return False
+        time.sleep(LOOK_AGAIN)
 
 
 def failure(error: BaseException) -> str:

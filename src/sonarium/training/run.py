@@ -8,7 +8,6 @@ whatever interrupts the writing, nothing half-written is taken for whole. What i
 every save (replay) lies in segments, files that never change, to which a checkpoint refers by name and hash.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sonarium.files import check_inside, failure, read_json, remove, sync, write_whole, written_aside
+from sonarium.files import check_inside, failure, lock, read_json, remove, sync, write_whole, written_aside
 from sonarium.training.contract import Tree
 from sonarium.training.state import FileSegments, own, pack, segments_in, unpack
 
@@ -201,16 +200,15 @@ class RunFolder:
         check_inside(self.folder, NAMES)
         try:
             # What is there already is neither emptied nor, if it is a link, followed.
-            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(self.folder / ".lock", flags, 0o666)
         except OSError as error:
             raise OSError(f"cannot write in '{self.folder}' {failure(error)}") from None
-        with os.fdopen(lock, "r+"):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with os.fdopen(descriptor, "r+b"):
+            if not lock(descriptor, wait=False):
                 raise ValueError(
                     f"another process is training in '{self.folder}': wait for it, or choose another --run folder"
-                ) from None
+                )
             self.sweep()
             yield
 

@@ -5,7 +5,6 @@ that it is never stale. An index beside it holds checksums: a damaged cache is d
 written under temporary names and renamed; a lock keeps two processes from doing the same work.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
-from sonarium.files import failure, remove, write_whole, written_aside
+from sonarium.files import failure, lock, remove, write_whole, written_aside
 from sonarium.worlds.audio.decoder import WORKERS, opened
 from sonarium.worlds.audio.file import BadAudio, Limits
 from sonarium.worlds.contract import Progress
@@ -179,11 +178,11 @@ def locked(folder: Path, name: str) -> Iterator[None]:
     """Lock this cache: one process builds it, the others wait."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / f"{name}.lock", "w")
+        file = open(folder / f"{name}.lock", "wb")
     except OSError as error:
         raise OSError(f"cannot keep decoded sound in '{folder}' {failure(error)}, with --cache") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file:
+        lock(file.fileno(), wait=True)
         yield
 
 
