@@ -112,3 +112,33 @@ def test_windows_locks_bytes(tmp_path, monkeypatch):
         assert not lock(file.fileno(), wait=False)
         assert lock(file.fileno(), wait=True)
     assert next(answers, "asked until it had it") == "asked until it had it"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL])
+def test_a_folder_that_cannot_be_synced_is_left_to_the_system(tmp_path, monkeypatch, number):
+    """As Windows, which opens no folder and syncs only what is open for writing, or as some network drives."""
+    opened, synced = os.open, []
+
+    def open_no_folder(path, flags):
+        if os.path.isdir(path):
+            raise OSError(number, os.strerror(number), path)
+        assert flags & os.O_RDWR
+        synced.append(os.path.basename(path))
+        return opened(path, flags)
+
+    with written_aside(tmp_path / "folder") as aside:
+        aside.mkdir()
+        (aside / "file").write_text("text")
+        monkeypatch.setattr(os, "open", open_no_folder)
+    assert (tmp_path / "folder" / "file").read_text() == "text"
+    assert synced == ["file"]
+
+
+def test_a_file_that_cannot_be_synced_is_not_written(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="cannot write"):
+        write_whole(tmp_path / "file", "text")
+    assert names(tmp_path) == []

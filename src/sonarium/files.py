@@ -33,6 +33,8 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What file systems say that keep no locks, as some of clusters do."""
 
+UNSYNCED = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)
+"""What is said of a folder by Windows, which opens none, and by network file systems that sync none."""
 LOOK_AGAIN = 0.2
 """Seconds between two attempts to lock a file."""
 
@@ -102,11 +104,17 @@ def integer(digits: str) -> int:
 
 def sync(path: Path) -> None:
     """Have a file or a folder on the disk before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        # Windows syncs only what is open for writing.
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not (folder and error.errno in UNSYNCED):
+            raise
 
 
 def lock(descriptor: int, wait: bool) -> bool:
