@@ -322,7 +322,7 @@ class RunFolder:
             return
         needed = {name for path in kept for name, *_ in segments_in(parsed(path / STATE))}
         for path in (self.folder / "segments").glob("*/*"):
-            name = str(path.relative_to(self.folder))
+            name = path.relative_to(self.folder).as_posix()
             if name not in needed:
                 remove(path)
                 self.whole_segments.discard(name)
