@@ -252,6 +252,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_was(change, tmp_
     assert len(cache.entries) == 2 and cache.faults.keys() == {content_of(path.with_name("bad.wav"))}
 
 
+def test_the_cache_is_read_where_the_system_reads_only_from_where_a_file_stands(tmp_path, files, monkeypatch):
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    found = {content: read(cache, content) for content in cache.entries}
+    monkeypatch.delattr(os, "preadv")
+    for content, samples in found.items():
+        np.testing.assert_array_equal(read(cache, content), samples)
+
+
 def test_a_cache_that_is_cut_short_while_it_is_read_is_told_and_made_anew(tmp_path, files):
     cache = open_cache(tmp_path / "cache", files, EXACT)
     first, second = cache.entries

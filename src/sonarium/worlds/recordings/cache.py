@@ -132,13 +132,22 @@ class Cache:
         stored = np.empty(len(out), np.dtype(self.store).newbyteorder("<"))
         at, left = start * stored.itemsize, stored.view(np.uint8).data
         while left:
-            if not (size := os.preadv(self.file, [left], at)):
+            if not (size := self.fill(left, at)):
                 raise OSError(
                     f"the cache '{self.path}' was cut short while it was read: give the same command again, which "
                     "makes it anew; a training then resumes"
                 )
             at, left = at + size, left[size:]
         np.multiply(stored, np.float32(scale), out=out, casting="unsafe")
+
+    def fill(self, part: memoryview, at: int) -> int:
+        """Read from byte `at` on, in any thread; the number of bytes that were there."""
+        try:
+            return os.preadv(self.file, [part], at)
+        except AttributeError:  # Windows reads only from where the file stands, which all threads share
+            with open(self.path, "rb", buffering=0) as own:
+                own.seek(at)
+                return own.readinto(part) or 0
 
 
 def open_cache(
