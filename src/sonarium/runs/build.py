@@ -6,7 +6,6 @@ whole checkpoint, and is refused where the clips or their split are no longer th
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from sonarium.agents.contract import Agent, Hearing, HearingConfig, Separation
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
+from sonarium.cores import memory
 from sonarium.environment import EnvironmentFault
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
@@ -172,14 +172,13 @@ def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) 
 def bounded(largest: int | None) -> Iterator[None]:
     """Refuse a model as soon as its parameters take more than this many bytes, or more than the memory of this
     machine can train, before the rest of it is made."""
-    total = 0
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total, there = 0, memory()
 
     def count(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal total
         total += 0 if value is None else value.nbytes
         # Gradients and two moments are as large.
-        if 4 * total > memory:
+        if 4 * total > there:
             raise MemoryError(f"{4 * total} bytes of weights, gradients and moments")
         if largest is not None and total > largest:
             raise ValueError(

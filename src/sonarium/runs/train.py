@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import greedily
 from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.cores import memory
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import (
@@ -122,7 +122,7 @@ def check_memory(source: Clips) -> None:
     """Refuse a batch that is larger than the memory of this machine, lest the system end the training."""
     shape, size = source.world.signal.shape, source.batch_size
     needed = 4 * size * math.prod(shape)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory()
     if source.config.cut == "piece" and needed > there:
         raise ValueError(
             f"a batch of {size} pieces of {' by '.join(f'{length:,}' for length in shape)} samples takes "
