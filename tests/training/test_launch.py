@@ -117,6 +117,24 @@ def test_what_is_asked_of_the_launcher_is_asked_of_all_once(asked):
     assert signal.getsignal(asked) is before
 
 
+def test_on_windows_the_console_interrupts_the_workers_and_has_no_suspension(monkeypatch):
+    """Sending them the signal is refused there, and its number is not known."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(signal, "SIGTSTP")
+    asked_of = workers("exec sleep 600")
+    with passing_on(asked_of):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked_of[0].poll() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked_of[0].wait(20) == -signal.SIGTERM
+
+
+def test_on_windows_the_parent_may_be_the_python_of_a_virtual_environment(environment, monkeypatch):
+    environment({LAUNCHER: "1"})
+    monkeypatch.setattr(sys, "platform", "win32")
+    end_with_launcher()
+
+
 @pytest.mark.parametrize(
     ("failed", "line"),
     [

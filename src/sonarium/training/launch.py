@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 POLL = 0.1
 """Seconds between two looks at the processes."""
@@ -74,7 +74,8 @@ def end_with_launcher() -> None:
     """Have this process stop, as if the user had asked, when the one that launched it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(os.environ[LAUNCHER]):
+    # The python.exe of a virtual environment on Windows starts another, whose parent it is.
+    if sys.platform != "win32" and os.getppid() != int(os.environ[LAUNCHER]):
         raise KeyboardInterrupt("the process that launched this one has ended")
 
 
@@ -169,18 +170,21 @@ def passing_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
 
     def everyone(number: int) -> None:
         for worker in workers:
-            worker.send_signal(number)
+            # On Windows, Ctrl-C reaches every process of the console, and nothing else can send it.
+            if sys.platform != "win32" or number != signal.SIGINT:
+                worker.send_signal(number)
 
     def suspend(number: int, frame: object) -> None:
         everyone(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         everyone(signal.SIGCONT)
 
-    handlers = {
+    handlers: dict[int, Callable[[int, Any], None]] = {
         signal.SIGINT: lambda number, frame: everyone(number),
         signal.SIGTERM: lambda number, frame: everyone(number),
-        signal.SIGTSTP: suspend,
     }
+    if sys.platform != "win32":
+        handlers[signal.SIGTSTP] = suspend
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
