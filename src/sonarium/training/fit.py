@@ -6,6 +6,7 @@ therefore ends, on a CPU, bit for bit as an unbroken one.
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,6 +152,10 @@ def below(state: Tree, *names: str) -> Tree:
 def stop_on_request() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and a polite kill end the loop after the current step instead of tearing it; a second one at once.
     Yields a function that says whether to end."""
+    if threading.current_thread() is not threading.main_thread():
+        # Signals belong to the main thread: whoever trains in another one handles them.
+        yield lambda: False
+        return
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
