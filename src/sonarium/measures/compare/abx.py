@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from sonarium.config import Range, check_ranges
+from sonarium.jit import compiled
 from sonarium.measures.probes.frames import checked_codes, clip_means
 
 SAME = 1e-7
@@ -188,7 +188,7 @@ def item_distances(
     return distance + distance.T - np.diag(distance.diagonal())
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def align_with_each(apart, bounds, cost, steps, begin):
     """Continue the paths of one item through each of those whose frames lie side by side in the columns."""
@@ -197,7 +197,7 @@ def align_with_each(apart, bounds, cost, steps, begin):
         go_on(apart[:, first:last], cost[first:last], steps[first:last], begin)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def go_on(apart, cost, steps, begin):
     """The cost and length of the cheapest path from the first frames to each of the last row's; of equals, the
@@ -216,7 +216,7 @@ def go_on(apart, cost, steps, begin):
             steps[column] = length + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def cheaper(cost, steps, other_cost, other_steps):
     if other_cost < cost or (other_cost == cost and other_steps < steps):
@@ -224,7 +224,7 @@ def cheaper(cost, steps, other_cost, other_steps):
     return cost, steps
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def ask(distance, category, speaker, of_x, within, categories):
     """Wins and triples for X of one speaker: by the speaker of A and B, the category of A, and that of B.

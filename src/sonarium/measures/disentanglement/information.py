@@ -9,9 +9,10 @@ takes information beyond that of permuted clips.
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from sonarium.jit import compiled
 
 PERMUTATIONS = 99
 """Of the test of independence: independent codes pass it once in a hundred tables."""
@@ -75,7 +76,7 @@ def chance(
     return Chance(mutual.mean(axis=0), scaled[-1] > scaled[:-1].max())
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _add_joint_entropies(code_bins, factor_bins, order, weighted, counts, entropies):
     """Of every code with every factor, whose rows come in this order; `weighted` is k log k, `counts` zeros."""

@@ -8,14 +8,15 @@ sorted list, and a split parts each list stably, so that both children are sorte
 
 from typing import no_type_check
 
-import numba
 import numpy as np
+
+from sonarium.jit import compiled
 
 SMALLEST_GAIN = 1e-10
 """Share of the root's impurity below which a split takes away nothing but rounding."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     """The tree as arrays, and the impurity that each code took away.
@@ -58,7 +59,7 @@ def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     return feature[:nodes], cut[:nodes], child[:nodes], value[:nodes], importance
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _only_drawn(sorted_clips, weight, drawn):
     order = np.zeros((len(sorted_clips), drawn), np.uint32)
@@ -71,7 +72,7 @@ def _only_drawn(sorted_clips, weight, drawn):
     return order
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _weigh(clips, slot, amount, pull, weight, total):
     """Add up the clips' amounts by slot in `total`; return mass, impurity and Σ_slot total²."""
@@ -85,7 +86,7 @@ def _weigh(clips, slot, amount, pull, weight, total):
     return mass, square - squares / mass, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left, place):
     """The greatest gain of a cut between two values of one code; their ranks into `place`."""
@@ -108,7 +109,7 @@ def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left,
     return best - squares / mass
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _share(best, gain, importance):
     """Codes that would split a node equally well share what the split takes away."""
@@ -120,7 +121,7 @@ def _share(best, gain, importance):
             importance[code] += best / equal
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _part(order, first, last, rank, cut, goes_left, spare):
     """Part every code's stretch into clips that go left, then those that go right; return the border."""
@@ -142,7 +143,7 @@ def _part(order, first, last, rank, cut, goes_left, spare):
     return front
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def add_prediction(codes, feature, threshold, child, value, sums):
     """Add to `sums` (clip, slot) the value of the leaf that each clip falls into."""
