@@ -110,6 +110,16 @@ def test_scripts_take_from_each_other_what_is_there(path):
             assert {one.name for one in node.names} <= there, other
 
 
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_that_write_pages_say_in_which_encoding(path):
+    """On Windows it would be another one, and every Greek letter of a page would be lost."""
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)) if '.md"' in source else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            named = node.func.attr in ("read_text", "write_text")
+            assert not named or "encoding" in {given.arg for given in node.keywords}, f"line {node.lineno}"
+
+
 def test_every_exception_is_needed():
     """An exception that nothing uses any more is taken out."""
     asked_for = {(place(path), name) for path in FILES for name in asked(ast.parse(path.read_text()))}
