@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from numba import njit
 
-
 Function = Callable[..., Any]
 
 

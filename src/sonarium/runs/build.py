@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -337,7 +337,24 @@ class Opened(Built):
 def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
     """A run folder and the plan that it records."""
     run = RunFolder.read(folder)
-    return run, read_plan(run.config, f"{folder}/config.json")
+    return run, recorded_plan(run.config, folder)
+
+
+def recorded_plan(config: Mapping[str, Any], folder: Path) -> Plan:
+    """The plan that a configuration records. Where its upstream run is no longer, the one of that name beside the
+    folder takes its place, as after both were copied to another machine; its weights have to be the same."""
+    plan = read_plan(config, f"{folder}/config.json")
+    if plan.upstream is None or is_run(Path(plan.upstream.run)):
+        return plan
+    # The name of a path of this system or of Windows.
+    there = folder.absolute().parent / PureWindowsPath(plan.upstream.run).name
+    if not is_run(there):
+        return plan
+    return replace(plan, upstream=replace(plan.upstream, run=str(there)))
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def open_run(

@@ -27,9 +27,9 @@ from sonarium.models.contract import (
     SequenceSampler,
     Synthesiser,
 )
-from sonarium.runs.build import Built, Data, build, trained_on_all
+from sonarium.runs.build import Built, Data, build, recorded_plan, trained_on_all
 from sonarium.runs.environments import changed
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
 from sonarium.training.fit import Callbacks, Diverged, Progress, Validated, fit
@@ -136,7 +136,7 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
     world on what it keeps there, if any."""
 
     def upgrade(config: dict[str, Any]) -> dict[str, Any]:
-        return beside(read_plan(config, f"{folder}/config.json"), made.plan, folder).recorded()
+        return beside(recorded_plan(config, folder), made.plan, folder).recorded()
 
     run = RunFolder.create(folder, made.plan.recorded(), upgrade)
     with run.locked():
