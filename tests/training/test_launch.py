@@ -83,6 +83,16 @@ def test_the_process_to_blame_is_the_one_that_did_not_fail_for_want_of_another(c
     assert blamed(codes) == (rank, codes[rank])
 
 
+def test_processes_share_the_cores_that_this_one_may_use(monkeypatch):
+    """A cluster lends some of the cores of a machine."""
+    started_with = []
+    monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    monkeypatch.setattr(module, "start", lambda *given: started_with.append(given[4]))
+    monkeypatch.setattr(module, "watch", lambda workers: None)
+    assert module.launch(["train"], 2) is None
+    assert started_with == [3, 3]
+
+
 def workers(*scripts: str) -> list[subprocess.Popen]:
     return [subprocess.Popen(["sh", "-c", script]) for script in scripts]
 

@@ -17,6 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from sonarium.cores import usable_cores
+
 POLL = 0.1
 """Seconds between two looks at the processes."""
 PATIENCE = 10.0
@@ -103,7 +105,7 @@ class Failed:
 def launch(arguments: Sequence[str], processes: int) -> Failed | None:
     """Run `sonarium` with these arguments in several processes; the one that failed, if any."""
     port = free_port()
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, usable_cores() // processes)
     workers: list[subprocess.Popen] = []
     with ExitStack() as opened, passing_on(workers):
         errors = [opened.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(processes)]

@@ -6,7 +6,6 @@ alignment, and the error is averaged over items, then over contexts (across spea
 over the speakers of A and B, then over pairs of categories, so that frequent ones do not dominate. Chance is .5.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from sonarium.config import Range, check_ranges
+from sonarium.cores import usable_cores
 from sonarium.jit import compiled
 from sonarium.measures.probes.frames import checked_codes, clip_means
 
@@ -183,7 +183,7 @@ def item_distances(
         ends = bounds[row + 1 :] - bounds[row] - 1
         distance[row, row:] = cost[ends] / steps[ends]
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         list(pool.map(one_row, range(len(items))))
     return distance + distance.T - np.diag(distance.diagonal())
 

@@ -24,6 +24,7 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
+from sonarium.cores import usable_cores
 from sonarium.files import failure, lock, remove, write_whole, written_aside
 from sonarium.worlds.audio.decoder import WORKERS, opened
 from sonarium.worlds.audio.file import BadAudio, Limits
@@ -65,7 +66,7 @@ class Entry(NamedTuple):
 
 
 def workers() -> int:
-    return min(os.cpu_count() or 1, 8)
+    return min(usable_cores(), 8)
 
 
 def in_order(
