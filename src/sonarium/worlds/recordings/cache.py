@@ -124,8 +124,17 @@ class Cache:
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
         """What was wrong with the existing cache, if it was rebuilt."""
-        self.bytes, self.file = index["bytes"], os.open(path, os.O_RDONLY)
+        self.bytes = index["bytes"]
+        self.open()
+
+    def open(self) -> None:
+        self.file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.file)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a process that was not forked, the descriptor that was pickled is of another file, or of none."""
+        vars(self).update(state)
+        self.open()
 
     def read(self, start: int, scale: float, out: Float[np.ndarray, " time"]) -> None:
         """Fill `out` with the sound from sample `start` on, multiplied by `scale`."""
