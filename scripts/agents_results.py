@@ -207,7 +207,7 @@ HEAD = [
 
 
 def read() -> dict[str, list[dict[str, Any]]]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
 def measure(env: str, name: str, seed: int) -> None:
@@ -218,7 +218,7 @@ def measure(env: str, name: str, seed: int) -> None:
         found = one_seed(env, TASKS[env][1][name], seed, Path(folder)) | {"hardware": hardware()}
     kept = read()
     kept.setdefault(job, []).append(found)
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(job, seed, f"{found['return']:.1f}, {found['cpu_s']:.0f} s", flush=True)
 
 

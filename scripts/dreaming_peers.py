@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
     if flags.write:
-        return write(json.loads(RESULTS.read_text()))
+        return write(json.loads(RESULTS.read_text(encoding="utf-8")))
     if flags.peers is None:
         raise SystemExit("give the folder of the checkouts: --peers FOLDER")
     torch.manual_seed(0)
@@ -249,7 +249,7 @@ def main() -> None:
             for one in cases[-2:]:
                 print(one["name"], one["peer"], f"{one['ours_s']:.3f} {one['peer_s']:.3f}", flush=True)
     found = {"bench": "dreaming-peers", "hardware": hardware(), "cases": cases}
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     write(found)
 
 

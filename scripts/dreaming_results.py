@@ -143,7 +143,11 @@ def edition(part: str) -> str:
 
 
 def read() -> dict[str, Any]:
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "scores": {}}
+    kept = (
+        json.loads(RESULTS.read_text(encoding="utf-8"))
+        if RESULTS.exists()
+        else {"hardware": hardware(), "scores": {}}
+    )
     for number in (EDITION - 1, EDITION):
         kept["scores"].setdefault(str(number), {})
     return kept
@@ -176,7 +180,7 @@ def measure(part: str, model: str, seed: int) -> None:
     made_on = {"hardware": hardware(), "weights": weights} | took
     kept["scores"][str(EDITION)][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
 
 

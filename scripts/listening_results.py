@@ -106,13 +106,13 @@ PARTS = {
 
 
 def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"agents": {}, "scripts": {}}
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"agents": {}, "scripts": {}}
 
 
 def keep(kind: str, name: str, found: Mapping[str, Any]) -> None:
     kept = read()
     kept[kind][name] = kept[kind].get(name, {}) | found
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> None:

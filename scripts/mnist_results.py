@@ -65,7 +65,7 @@ def main() -> None:
     curves = [curve(seed, flags.path, flags.folder) for seed in SEEDS]
     out = ROOT / "docs" / "results" / "mnist.json"
     out.parent.mkdir(exist_ok=True, parents=True)
-    out.write_text(json.dumps({"seeds": list(SEEDS), "curves": curves}, indent=1) + "\n")
+    out.write_text(json.dumps({"seeds": list(SEEDS), "curves": curves}, indent=1) + "\n", encoding="utf-8")
     draw(curves)
     insert(curves)
     print(out)
@@ -82,9 +82,11 @@ def insert(curves: list[list[dict[str, float]]]) -> None:
             assert found.low is not None and found.high is not None, found
             cells.append(f"{found.mean:.2f} ± {(found.high - found.low) / 2:.2f}")
         lines.append(f"| {steps} | {' | '.join(cells)} |")
-    before, _, rest = path.read_text().partition("<!-- mnist -->")
+    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- mnist -->")
     _, _, after = rest.partition("<!-- end of mnist -->")
-    path.write_text(before + "\n".join(["<!-- mnist -->", *lines, "<!-- end of mnist -->"]) + after)
+    path.write_text(
+        before + "\n".join(["<!-- mnist -->", *lines, "<!-- end of mnist -->"]) + after, encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -67,13 +67,13 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"agents": {}, "scripts": {}}
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"agents": {}, "scripts": {}}
 
 
 def keep(kind: str, name: str, found: Any) -> None:
     kept = read()
     kept[kind][name] = found
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def measures(found: Evaluation, agent: str) -> dict[str, dict[str, float | None]]:

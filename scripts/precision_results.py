@@ -56,7 +56,7 @@ def main() -> None:
             ]
         )
     insert("precision", table(["", "32 bits", "bf16", "difference, 95 %", "p"], rows), "speed.md")
-    (ROOT / "docs" / "results" / "precision.json").write_text(json.dumps(found, indent=1) + "\n")
+    (ROOT / "docs" / "results" / "precision.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

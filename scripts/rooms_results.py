@@ -330,8 +330,8 @@ def main() -> None:
         if found is None:
             print(f"{name}: skipped, for there is no {DATA}", flush=True)
             continue
-        results = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(results | {name: found}, indent=1) + "\n")
+        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        path.write_text(json.dumps(results | {name: found}, indent=1) + "\n", encoding="utf-8")
         insert(name, written(found), "rooms.md")
         print(f"{name}: done", flush=True)
 

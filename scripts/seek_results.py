@@ -38,7 +38,7 @@ def write(name: str, found: dict[str, dict], shown: dict[str, int], first: str, 
         for agent in AGENTS
     ]
     insert(name, table([first, "agent", *shown], rows), "rooms.md")
-    (ROOT / "docs" / "results" / file).write_text(json.dumps(found, indent=1) + "\n")
+    (ROOT / "docs" / "results" / file).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def main(parts: list[str]) -> None:

@@ -63,7 +63,7 @@ BESIDE = {"spatial_clustering": "clusters", "random": "untrained", "ideal_mask":
 
 
 def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
 def measure(name: str, cell: Cell, seed: int) -> None:
@@ -78,7 +78,7 @@ def measure(name: str, cell: Cell, seed: int) -> None:
     [found] = json.loads(said("score", str(run), "--mixtures", str(MIXTURES), "--json"))["runs"]
     kept = read()
     kept[job] = {name: found[name] for name in ("scores", "controls", "clips")} | {"steps": STEPS, "took": took}
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     gained = {key: round(found["scores"][key], 2) for key in ("snr_improvement", "si_sdr_improvement")}
     print(job, gained, round(took["cpu_s"]), "s", flush=True)
 

@@ -168,9 +168,9 @@ def tables(result: dict[str, Any]) -> str:
 def insert(text: str, marker: str) -> None:
     """Insert a text between two marks of docs/songbird.md."""
     page = ROOT / "docs" / "songbird.md"
-    before, _, rest = page.read_text().partition(f"<!-- {marker} -->\n")
+    before, _, rest = page.read_text(encoding="utf-8").partition(f"<!-- {marker} -->\n")
     _, _, after = rest.partition(f"<!-- end of {marker} -->")
-    page.write_text(f"{before}<!-- {marker} -->\n{text}\n<!-- end of {marker} -->{after}")
+    page.write_text(f"{before}<!-- {marker} -->\n{text}\n<!-- end of {marker} -->{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -183,7 +183,9 @@ def main() -> None:
         return
     result = {"seeds": list(SEEDS), "machine": platform.machine(), "planted": [planted(snr) for snr in NOISES]}
     result["real"] = real(flags.data)
-    (ROOT / "docs" / "results" / "songbird-bird.json").write_text(json.dumps(result, indent=1) + "\n")
+    (ROOT / "docs" / "results" / "songbird-bird.json").write_text(
+        json.dumps(result, indent=1) + "\n", encoding="utf-8"
+    )
     insert(tables(result), "inverse")
     print(json.dumps(result["planted"]), result["real"]["median"], result["real"]["largest"])
 

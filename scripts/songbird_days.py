@@ -108,11 +108,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
     torch.set_num_threads(1)
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware()}
+    kept: dict[str, Any] = (
+        json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"hardware": hardware()}
+    )
     for bird in BIRDS:
         if not flags.write and str(bird) not in kept:
             kept[str(bird)] = measured(flags.runs, bird)
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             print(bird, kept[str(bird)], flush=True)
     if all(str(bird) in kept for bird in BIRDS):
         write(kept)

@@ -223,11 +223,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "days": DAYS}
+    kept = (
+        json.loads(RESULTS.read_text(encoding="utf-8"))
+        if RESULTS.exists()
+        else {"hardware": hardware(), "days": DAYS}
+    )
     for name, job in jobs().items():
         if not arguments.write and name not in kept:
             kept[name] = job()
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             print(name, json.dumps(kept[name]["sound"]), flush=True)
     done = tuple(seed for seed in SEEDS if all(f"{name}/{seed}" in kept for name in (*FROZEN, "changed")))
     if done:

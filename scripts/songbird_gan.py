@@ -180,9 +180,9 @@ def table(found: dict[str, Any]) -> str:
 def write(found: dict[str, Any]) -> None:
     """Insert the table between its marks in docs/songbird.md."""
     page = ROOT / "docs" / "songbird.md"
-    before, _, rest = page.read_text().partition("<!-- gan -->\n")
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- gan -->\n")
     _, _, after = rest.partition("<!-- end of gan -->")
-    page.write_text(f"{before}<!-- gan -->\n{table(found)}\n<!-- end of gan -->{after}")
+    page.write_text(f"{before}<!-- gan -->\n{table(found)}\n<!-- end of gan -->{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -198,15 +198,16 @@ def main() -> None:
         for seed in flags.seeds:
             kept = flags.runs / f"seed-{seed}.json"
             if not kept.exists():
-                kept.write_text(json.dumps(measured(flags.runs, seed, songs)))
-            seeds.append(json.loads(kept.read_text()))
+                kept.write_text(json.dumps(measured(flags.runs, seed, songs)), encoding="utf-8")
+            seeds.append(json.loads(kept.read_text(encoding="utf-8")))
         if set(flags.seeds) != set(SEEDS):
             return
         settings = {"preset": "principal", "steps": STEPS, "batch": BATCH, "ndf": NDF}
         RESULTS.write_text(
-            json.dumps({"hardware": hardware(), "settings": settings, "seeds": seeds}, indent=1) + "\n"
+            json.dumps({"hardware": hardware(), "settings": settings, "seeds": seeds}, indent=1) + "\n",
+            encoding="utf-8",
         )
-    write(json.loads(RESULTS.read_text()))
+    write(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

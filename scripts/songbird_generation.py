@@ -205,11 +205,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware()}
+    kept: dict[str, Any] = (
+        json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"hardware": hardware()}
+    )
     for seed in SEEDS:
         if not arguments.write and str(seed) not in kept:
             kept[str(seed)] = scored(arguments.folder, seed)
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             write(kept)
     write(kept)
 

@@ -303,11 +303,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "seeds": SEEDS}
+    kept = (
+        json.loads(RESULTS.read_text(encoding="utf-8"))
+        if RESULTS.exists()
+        else {"hardware": hardware(), "seeds": SEEDS}
+    )
     for name, job in jobs().items():
         if not arguments.write and name.split("/")[0] in arguments.parts and name not in kept:
             kept[name] = job()
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             print(name, kept[name], flush=True)
     if all(name in kept for name in jobs()):
         write(kept)

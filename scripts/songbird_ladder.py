@@ -149,7 +149,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
     torch.set_num_threads(1)
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware()}
+    kept: dict[str, Any] = (
+        json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"hardware": hardware()}
+    )
     for name, (config, seed) in jobs().items():
         if flags.write or name in kept or (flags.only and name.split("/")[0] != flags.only):
             continue
@@ -158,7 +160,7 @@ def main() -> None:
             continue
         clustered = CLUSTERED if config.source is None else CLUSTERED_REAL
         kept[name] = measured(build(config, seed, lambda *_: None), config.rate, clustered)
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         print(name, kept[name], flush=True)
     if all(name in kept for name in jobs()):
         write(kept)

@@ -256,7 +256,7 @@ def main() -> None:
         "tomorrow": tomorrow(first, second),
         "few_labels": [few_labels(first, second, seconds) for seconds in LABELLED],
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     write(result)
 
 

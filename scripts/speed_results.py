@@ -23,7 +23,7 @@ def results(bench: str) -> Path:
 def measure(bench: str) -> None:
     words = [sys.executable, "-m", "sonarium", "bench", bench, "--repeats", "9", "--json"]
     found = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
-    results(bench).write_text(json.dumps(found, indent=1) + "\n")
+    results(bench).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(bench, "measured", flush=True)
 
 
@@ -32,7 +32,7 @@ def main() -> None:
         measure(bench)
     tables: dict[str, list[str]] = {}
     for bench in filter(lambda bench: results(bench).exists(), BENCHES):
-        found = json.loads(results(bench).read_text())
+        found = json.loads(results(bench).read_text(encoding="utf-8"))
         for case in found["cases"]:
             seconds = f"{case['ours_s']:.4f} | {case['peer_s']:.4f} | {case['ratio']:.1f} ×"
             line = f"| {bench} | {case['name']} | {case['work']} | {case['peer']} | {seconds} |"
@@ -40,10 +40,10 @@ def main() -> None:
     head = ["| bench | case | work | peer | ours s | peer s | ratio |", "|---|---|---|---|---|---|---|"]
     lines = [line for machine, rows in tables.items() for line in (f"{machine}\n", *head, *rows, "")]
     path = ROOT / "docs" / "speed.md"
-    before, _, rest = path.read_text().partition("<!-- measured -->")
+    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- measured -->")
     _, _, after = rest.partition("<!-- end of measured -->")
     marked = "\n".join(["<!-- measured -->", *lines, "<!-- end of measured -->"])
-    path.write_text(before + marked + after)
+    path.write_text(before + marked + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

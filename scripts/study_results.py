@@ -35,13 +35,13 @@ SCORES = {"return": "greedy", "sampled_return": "drawn actions"}
 
 
 def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"seeds": {}, "saved": {}}
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"seeds": {}, "saved": {}}
 
 
 def keep(part: str, job: str, found: dict[str, Any]) -> None:
     kept = read()
     kept[part][job] = found | {"hardware": hardware()}
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(job, {name: round(value, 1) for name, value in found["scores"].items()}, flush=True)
 
 

@@ -75,7 +75,7 @@ def score(runs: list[Path], protocol: str) -> list[dict]:
         row["runs"] = [Path(run).name for run in row["runs"]]
     out = ROOT / "docs" / "results" / f"tones-{protocol}.json"
     out.parent.mkdir(exist_ok=True, parents=True)
-    out.write_text(json.dumps({"summary": found["summary"]}, indent=1) + "\n")
+    out.write_text(json.dumps({"summary": found["summary"]}, indent=1) + "\n", encoding="utf-8")
     return found["summary"]
 
 
@@ -119,9 +119,9 @@ def as_called_table(rows: list[dict]) -> str:
 def insert(name: str, text: str, page: str = "tones.md") -> None:
     """Insert a table between its marks in a page of docs/."""
     path = ROOT / "docs" / page
-    before, _, rest = path.read_text().partition(f"<!-- {name} -->")
+    before, _, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->")
     _, _, after = rest.partition(f"<!-- end of {name} -->")
-    path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
+    path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}", encoding="utf-8")
 
 
 BY_SEED = {"mig": "MIG", "dci_disentanglement": "DCI D"}
@@ -132,10 +132,12 @@ def by_seed(runs: list[Path]) -> str:
     """A row for each seed of the default, beside its controls; the numbers are saved in docs/results."""
     found = {}
     for run in runs:
-        scores = json.loads((run / "scores.json").read_text())
+        scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
         rows = {"scores": scores["scores"], **scores["controls"]}
         found[run.name.rpartition("-")[2]] = {who: {name: rows[who][name] for name in BY_SEED} for who in BESIDE}
-    (ROOT / "docs" / "results" / "tones-seeds.json").write_text(json.dumps(found, indent=1) + "\n")
+    (ROOT / "docs" / "results" / "tones-seeds.json").write_text(
+        json.dumps(found, indent=1) + "\n", encoding="utf-8"
+    )
     head = ["seed", *(f"{score} {who}".strip() for score in BY_SEED.values() for who in BESIDE.values())]
     body = [
         [seed, *(f"{rows[who][name]:.2f}" for name in BY_SEED for who in BESIDE)] for seed, rows in found.items()

@@ -1,8 +1,9 @@
-"""The number of usable cores, also on systems that do not report an affinity."""
+"""Usable cores and memory, also on systems that do not report them."""
 
+import math
 import os
 
-from sonarium.cores import usable_cores
+from sonarium.cores import memory, usable_cores
 
 
 def test_cores_without_an_affinity(monkeypatch):
@@ -12,3 +13,9 @@ def test_cores_without_an_affinity(monkeypatch):
     assert usable_cores() == 5
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cores() == 1
+
+
+def test_memory_of_a_system_that_does_not_say(monkeypatch):
+    assert 2**28 < memory() < math.inf
+    monkeypatch.delattr(os, "sysconf")
+    assert memory() == math.inf

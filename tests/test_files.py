@@ -2,11 +2,14 @@
 
 import errno
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 from full_disk import no_room_beyond
 
-from sonarium.files import failure, remove, write_whole, written_aside
+from sonarium import files
+from sonarium.files import failure, lock, remove, write_whole, written_aside
 
 
 def names(folder):
@@ -65,4 +68,77 @@ def test_what_is_not_there_is_removed_without_complaint(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     for name in ("link", "file", "folder", "nothing", "file/below"):
         remove(tmp_path / name)
+    assert names(tmp_path) == []
+
+
+def test_one_at_a_time_holds_a_lock(tmp_path):
+    with open(tmp_path / "lock", "wb") as first, open(tmp_path / "lock", "wb") as second:
+        assert lock(first.fileno(), wait=False)
+        assert not lock(second.fileno(), wait=False)
+        first.close()
+        assert lock(second.fileno(), wait=True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch, number):
+    def refuse(descriptor, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with open(tmp_path / "lock", "wb") as file:
+        assert lock(file.fileno(), wait=False)
+
+
+def test_other_faults_of_locking_are_told(tmp_path):
+    with open(tmp_path / "lock", "wb") as file:
+        number = file.fileno()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        lock(number, wait=True)
+
+
+def test_windows_locks_bytes(tmp_path, monkeypatch):
+    """Another process has the byte the first two times."""
+    answers = iter([PermissionError(errno.EACCES, "Permission denied")] * 2 + [None])
+
+    def locking(descriptor, mode, count):
+        assert (mode, count) == (2, 1)
+        if error := next(answers):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "LOOK_AGAIN", 0)
+    with open(tmp_path / "lock", "wb") as file:
+        assert not lock(file.fileno(), wait=False)
+        assert lock(file.fileno(), wait=True)
+    assert next(answers, "asked until it had it") == "asked until it had it"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL])
+def test_a_folder_that_cannot_be_synced_is_left_to_the_system(tmp_path, monkeypatch, number):
+    """As Windows, which opens no folder and syncs only what is open for writing, or as some network drives."""
+    opened, synced = os.open, []
+
+    def open_no_folder(path, flags):
+        if os.path.isdir(path):
+            raise OSError(number, os.strerror(number), path)
+        assert flags & os.O_RDWR
+        synced.append(os.path.basename(path))
+        return opened(path, flags)
+
+    with written_aside(tmp_path / "folder") as aside:
+        aside.mkdir()
+        (aside / "file").write_text("text")
+        monkeypatch.setattr(os, "open", open_no_folder)
+    assert (tmp_path / "folder" / "file").read_text() == "text"
+    assert synced == ["file"]
+
+
+def test_a_file_that_cannot_be_synced_is_not_written(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="cannot write"):
+        write_whole(tmp_path / "file", "text")
     assert names(tmp_path) == []

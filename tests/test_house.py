@@ -24,6 +24,7 @@ MAY_ASK = {
     ("worlds/recordings/annotations.py", "bboxes"): "objects of crowsetta, which differ by format",
     ("worlds/audio/file.py", "error_string"): "an exception of soundfile, or any other",
     ("worlds/export.py", "sync"): "whether the operating system has it",
+    ("training/run.py", "O_NOFOLLOW"): "whether the operating system has it",
     ("rooms/acoustics/slots.py", "buffer"): "whether this thread has one yet",
 }
 """Attributes that may be queried by name, by file, and the foreign objects that have them."""
@@ -107,6 +108,16 @@ def test_scripts_take_from_each_other_what_is_there(path):
                 there |= {name.id for name in ast.walk(one) if isinstance(name, ast.Name)}
                 there |= {name.name for name in one.names} if isinstance(one, ast.ImportFrom) else set()
             assert {one.name for one in node.names} <= there, other
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_that_write_pages_say_in_which_encoding(path):
+    """On Windows it would be another one, and every Greek letter of a page would be lost."""
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)) if '.md"' in source else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            named = node.func.attr in ("read_text", "write_text")
+            assert not named or "encoding" in {given.arg for given in node.keywords}, f"line {node.lineno}"
 
 
 def test_every_exception_is_needed():

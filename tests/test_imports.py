@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
-EVERYONE = {"files", "config", "cores", "environment"}
+EVERYONE = {"files", "config", "cores", "environment", "jit"}
 """Modules that import none of the others, and that all may import."""
 ALLOWED = {
     "files": set(),
     "config": set(),
     "cores": set(),
+    "jit": set(),
     "environment": set(),
     "worlds": {"worlds"},
     "features": {"features", "worlds"},

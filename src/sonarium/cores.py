@@ -1,5 +1,6 @@
-"""Number of processor cores that this process may use."""
+"""What this machine gives: cores that this process may use, and memory."""
 
+import math
 import os
 
 
@@ -8,3 +9,11 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux knows which cores a process may use
         return os.cpu_count() or 1
+
+
+def memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # Windows
+        return math.inf

@@ -9,10 +9,16 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows has locks of its own
+    fcntl = None
 
 NO_ROOM = {
     errno.ENOSPC: "free some space there",
@@ -23,6 +29,14 @@ NO_ROOM = {
 """Remedies by errno, where a resource of the system is exhausted."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """Messages of libraries that raise RuntimeError in place of MemoryError."""
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Errors of file systems without locks, such as some of clusters."""
+
+UNSYNCED = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)
+"""Errors of Windows, which cannot open folders, and of network file systems that cannot sync them."""
+LOOK_AGAIN = 0.2
+"""Seconds between two attempts to lock a file."""
 
 LARGEST_JSON = 2**29
 """Maximum size of a JSON file in bytes; our largest, the split of a million clips, has a tenth of that."""
@@ -90,11 +104,50 @@ def integer(digits: str) -> int:
 
 def sync(path: Path) -> None:
     """Flush a file or a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        # Windows syncs only what is open for writing.
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not (folder and error.errno in UNSYNCED):
+            raise
+
+
+def lock(descriptor: int, wait: bool) -> bool:
+    """Lock an open file until it is closed. Without waiting, return False if another process has locked it.
+
+    On a file system without locks the file stays unlocked, so that work there remains possible.
+    """
+    if fcntl is None:
+        return lock_byte(descriptor, wait)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def lock_byte(descriptor: int, wait: bool) -> bool:
+    """The same on Windows, which locks ranges of bytes, also beyond the end of a file; its own waiting would fail
+    after ten seconds."""
+    import msvcrt
+
+    windows: Any = msvcrt
+    while True:
+        try:
+            windows.locking(descriptor, windows.LK_NBLCK, 1)
+            return True
+        except PermissionError:
+            if not wait:
+                return False
+        time.sleep(LOOK_AGAIN)
 
 
 def failure(error: BaseException) -> str:

@@ -49,5 +49,5 @@ def test_the_interval_of_a_success_rate_is_wilsons(successes, count):
     score, share, z = success_rate(successes, count), successes / count, norm.ppf(0.975)
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    assert score.mean == share
+    assert score.mean == share and score.low is not None and score.high is not None
     np.testing.assert_allclose([score.low, score.high], [middle - half, middle + half], atol=1e-12)

@@ -1,7 +1,9 @@
 """Walking by keyboard: commands, timing of the audio output, and the window."""
 
+import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,6 +154,15 @@ def test_a_device_closes_while_its_thread_runs(monkeypatch):
         while time.monotonic() - start < wait:
             pass
         output.close()
+
+
+def test_where_there_is_no_terminal_to_play_in_a_window_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "termios", None)
+    monkeypatch.delitem(sys.modules, "sonarium.play.terminal")
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, stream, SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(ValueError, match=r"no terminal to play in.*pip install pygame"):
+        walk.choose_screen(terminal=True, remark=pytest.fail)
 
 
 def test_a_window_shows_the_room_and_reads_keys(monkeypatch):

@@ -67,6 +67,22 @@ def test_it_goes_on_with_its_own_codes_where_the_run_below_is_gone(runs, corpus,
         sonarium.load(above)
 
 
+def test_runs_that_were_moved_together_find_each_other(runs, corpus, tmp_path):
+    wave, rate = soundfile.read(sorted(corpus.rglob("*.wav"))[0])
+    expected = sonarium.load(runs[1]).encode(wave, rate)
+    moved = tmp_path / "other machine"
+    moved.mkdir()
+    below, above = (shutil.move(folder, moved) for folder in runs)
+    assert (sonarium.load(above).encode(wave, rate) == expected).all()
+    dispatch(["train", "kmeans", "--codes", str(below), "--run", str(above), *KMEANS, "3", "--seed", "7"])
+    assert open_run(Path(above)).step == 3
+    # Another run of that name is not taken for it.
+    shutil.rmtree(below)
+    train_upstream(corpus, Path(below), 3)
+    with pytest.raises(ValueError, match="with other weights than those of step 2"):
+        sonarium.load(above)
+
+
 def test_sound_does_not_go_through_another_checkpoint_than_the_codes_did(runs, corpus):
     below, above = runs
     wave, rate = soundfile.read(sorted(corpus.rglob("*.wav"))[0])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,14 @@ def test_a_second_ctrl_c_takes_effect_at_once(blots, tmp_path):
     with pytest.raises(KeyboardInterrupt, match="resumes from the last checkpoint"):
         train(blots, tmp_path / "run", progress=impatient)
     assert [path.name for path in RunFolder.read(tmp_path / "run").checkpoints()] == ["step-5"]
+
+
+def test_a_thread_trains_as_the_main_one(blots, tmp_path):
+    """Where a notebook or a server trains beside other work, signals are not ours to handle."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, blots, tmp_path / "thread").result()
+    train(blots, tmp_path / "main")
+    assert read_metrics(tmp_path / "thread" / "metrics.jsonl") == read_metrics(tmp_path / "main" / "metrics.jsonl")
 
 
 def test_more_steps_go_on_and_fewer_are_refused(blots, tmp_path):

@@ -83,6 +83,16 @@ def test_the_process_to_blame_is_the_one_that_did_not_fail_for_want_of_another(c
     assert blamed(codes) == (rank, codes[rank])
 
 
+def test_processes_share_the_cores_that_this_one_may_use(monkeypatch):
+    """A cluster lends some of the cores of a machine."""
+    started_with = []
+    monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    monkeypatch.setattr(module, "start", lambda *given: started_with.append(given[4]))
+    monkeypatch.setattr(module, "watch", lambda workers: None)
+    assert module.launch(["train"], 2) is None
+    assert started_with == [3, 3]
+
+
 def workers(*scripts: str) -> list[subprocess.Popen]:
     return [subprocess.Popen(["sh", "-c", script]) for script in scripts]
 
@@ -115,6 +125,24 @@ def test_what_is_asked_of_the_launcher_is_asked_of_all_once(asked):
         assert worker.stdout is not None
         worker.stdout.close()
     assert signal.getsignal(asked) is before
+
+
+def test_on_windows_the_console_interrupts_the_workers_and_has_no_suspension(monkeypatch):
+    """Sending them the signal is refused there, and its number is not known."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(signal, "SIGTSTP")
+    asked_of = workers("exec sleep 600")
+    with passing_on(asked_of):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked_of[0].poll() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked_of[0].wait(20) == -signal.SIGTERM
+
+
+def test_on_windows_the_parent_may_be_the_python_of_a_virtual_environment(environment, monkeypatch):
+    environment({LAUNCHER: "1"})
+    monkeypatch.setattr(sys, "platform", "win32")
+    end_with_launcher()
 
 
 @pytest.mark.parametrize(

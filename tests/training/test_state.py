@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sonarium.training.run import RunFolder
-from sonarium.training.state import KINDS, FileSegment, pack, unpack
+from sonarium.training.state import KINDS, FileSegment, pack, segments_in, unpack
 
 COLD = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TENSORS = st.builds(
@@ -152,6 +152,23 @@ def test_a_segment_is_mapped_as_it_was_written(tmp_path, arrays):
     for name, array in segment.load().items():
         assert array.dtype == arrays[name].dtype and np.array_equal(array, arrays[name])
     assert segment.load().keys() == arrays.keys()
+
+
+def test_a_segment_has_one_name_on_every_system():
+    class Windows(type(Path())):
+        def __str__(self):
+            return self.as_posix().replace("/", "\\")
+
+        def as_posix(self):
+            return super().__str__()
+
+        def exists(self):
+            return True
+
+    name, root = f"segments/replay/{'0' * 32}.safetensors", Windows("run")
+    assert str(root / name).startswith("run\\segments\\replay")
+    packed = pack(FileSegment(root / "segments" / "replay" / Path(name).name, "abc", 8), {}, root)
+    assert list(segments_in(packed)) == [(name, "abc", 8, False)]
 
 
 def test_all_types_of_numbers_that_segments_hold_are_mapped(run):

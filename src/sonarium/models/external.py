@@ -539,11 +539,13 @@ class FramesFromFile(FromFile, FrameEncoder):
 
 def hash_of(path: Path) -> np.ndarray:
     """SHA-256 of a file, or of the names and contents of all files of a folder."""
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
     whole = hashlib.sha256()
-    for one in files:
+    # Windows would sort without regard to case, and separate by backslashes.
+    for name, one in sorted((one.relative_to(path).parts, one) for one in files):
         with open(one, "rb") as file:
-            whole.update(f"{one.relative_to(path)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{'/'.join(name) or '.'} {content}\n".encode())
     return np.frombuffer(whole.digest(), np.uint8).copy()
 
 

@@ -150,7 +150,13 @@ def choose_screen(terminal: bool, remark: Callable[[str], None]) -> Screen:
             "playing by keyboard needs a display or a terminal, and there is neither: start it in a terminal, or "
             "let an agent play, as --agent difference"
         )
-    from sonarium.play.terminal import Terminal
+    try:
+        from sonarium.play.terminal import Terminal
+    except ModuleNotFoundError:  # Windows has no `termios`
+        raise ValueError(
+            "this system has no terminal to play in, and there is no window: `pip install pygame`, and leave "
+            "out --terminal"
+        ) from None
 
     return Terminal()
 

@@ -6,11 +6,10 @@ newest whole checkpoint, and is rejected if the clips or their split are no long
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from sonarium.agents.contract import Agent, Hearing, HearingConfig, Separation
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
+from sonarium.cores import memory
 from sonarium.environment import EnvironmentFault
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
@@ -173,14 +173,13 @@ def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) 
 def bounded(largest: int | None) -> Iterator[None]:
     """Raise an error while a model is being built, as soon as its parameters take more than `largest` bytes, or
     more than can be trained in the memory of this machine."""
-    total = 0
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total, there = 0, memory()
 
     def count(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal total
         total += 0 if value is None else value.nbytes
         # Gradients and two moments are as large each.
-        if 4 * total > memory:
+        if 4 * total > there:
             raise MemoryError(f"{4 * total} bytes of weights, gradients and moments")
         if largest is not None and total > largest:
             raise ValueError(
@@ -339,7 +338,24 @@ class Opened(Built):
 def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
     """A run folder and the plan that it records."""
     run = RunFolder.read(folder)
-    return run, read_plan(run.config, f"{folder}/config.json")
+    return run, recorded_plan(run.config, folder)
+
+
+def recorded_plan(config: Mapping[str, Any], folder: Path) -> Plan:
+    """The plan that a configuration records. Where its upstream run is no longer, the one of that name beside the
+    folder takes its place, as after both were copied to another machine; its weights have to be the same."""
+    plan = read_plan(config, f"{folder}/config.json")
+    if plan.upstream is None or is_run(Path(plan.upstream.run)):
+        return plan
+    # The name of a path of this system or of Windows.
+    there = folder.absolute().parent / PureWindowsPath(plan.upstream.run).name
+    if not is_run(there):
+        return plan
+    return replace(plan, upstream=replace(plan.upstream, run=str(there)))
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def open_run(

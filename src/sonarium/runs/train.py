@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import greedily
 from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.cores import memory
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import (
@@ -27,9 +27,9 @@ from sonarium.models.contract import (
     SequenceSampler,
     Synthesiser,
 )
-from sonarium.runs.build import Built, Data, build, trained_on_all
+from sonarium.runs.build import Built, Data, build, recorded_plan, trained_on_all
 from sonarium.runs.environments import changed
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
 from sonarium.training.fit import Callbacks, Diverged, Progress, Validated, fit
@@ -122,7 +122,7 @@ def check_memory(source: Clips) -> None:
     """Raise ValueError for a batch larger than the memory of this machine, lest the system kill the training."""
     shape, size = source.world.signal.shape, source.batch_size
     needed = 4 * size * math.prod(shape)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory()
     if source.config.cut == "piece" and needed > there:
         raise ValueError(
             f"a batch of {size} pieces of {' by '.join(f'{length:,}' for length in shape)} samples takes "
@@ -136,7 +136,7 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
     what it saves there, if any."""
 
     def upgrade(config: dict[str, Any]) -> dict[str, Any]:
-        return beside(read_plan(config, f"{folder}/config.json"), made.plan, folder).recorded()
+        return beside(recorded_plan(config, folder), made.plan, folder).recorded()
 
     run = RunFolder.create(folder, made.plan.recorded(), upgrade)
     with run.locked():

@@ -6,6 +6,7 @@ therefore bit-identical to an uninterrupted one.
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,6 +152,10 @@ def below(state: Tree, *names: str) -> Tree:
 def stop_on_request() -> Iterator[Callable[[], bool]]:
     """On SIGINT or SIGTERM stop the loop after the current step; a second signal interrupts at once.
     Yields a function that returns whether to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread can handle signals.
+        yield lambda: False
+        return
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import IO, Any, Literal
+
+from sonarium.cores import usable_cores
 
 POLL = 0.1
 """Seconds between polls of the processes."""
@@ -74,7 +76,8 @@ def end_with_launcher() -> None:
     """Have this process stop, as if the user had asked for it, when its launcher dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(os.environ[LAUNCHER]):
+    # The python.exe of a virtual environment on Windows starts another, whose parent it is.
+    if sys.platform != "win32" and os.getppid() != int(os.environ[LAUNCHER]):
         raise KeyboardInterrupt("the process that launched this one has ended")
 
 
@@ -102,7 +105,7 @@ class Failed:
 def launch(arguments: Sequence[str], processes: int) -> Failed | None:
     """Run `sonarium` with these arguments in several processes; return the one that failed, if any."""
     port = free_port()
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, usable_cores() // processes)
     workers: list[subprocess.Popen] = []
     with ExitStack() as opened, passing_on(workers):
         errors = [opened.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(processes)]
@@ -169,18 +172,21 @@ def passing_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
 
     def everyone(number: int) -> None:
         for worker in workers:
-            worker.send_signal(number)
+            # On Windows, Ctrl-C reaches every process of the console, and nothing else can send it.
+            if sys.platform != "win32" or number != signal.SIGINT:
+                worker.send_signal(number)
 
     def suspend(number: int, frame: object) -> None:
         everyone(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         everyone(signal.SIGCONT)
 
-    handlers = {
+    handlers: dict[int, Callable[[int, Any], None]] = {
         signal.SIGINT: lambda number, frame: everyone(number),
         signal.SIGTERM: lambda number, frame: everyone(number),
-        signal.SIGTSTP: suspend,
     }
+    if sys.platform != "win32":
+        handlers[signal.SIGTSTP] = suspend
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

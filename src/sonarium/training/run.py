@@ -8,7 +8,6 @@ checksums, so that an interruption never leaves a partial checkpoint that looks 
 every save (replay) is in segments, immutable files to which a checkpoint refers by name and hash.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sonarium.files import check_inside, failure, read_json, remove, sync, write_whole, written_aside
+from sonarium.files import check_inside, failure, lock, read_json, remove, sync, write_whole, written_aside
 from sonarium.training.contract import Tree
 from sonarium.training.state import FileSegments, own, pack, segments_in, unpack
 
@@ -201,16 +200,15 @@ class RunFolder:
         check_inside(self.folder, NAMES)
         try:
             # An existing file is not truncated, and a link is not followed.
-            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(self.folder / ".lock", flags, 0o666)
         except OSError as error:
             raise OSError(f"cannot write in '{self.folder}' {failure(error)}") from None
-        with os.fdopen(lock, "r+"):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with os.fdopen(descriptor, "r+b"):
+            if not lock(descriptor, wait=False):
                 raise ValueError(
                     f"another process is training in '{self.folder}': wait for it, or choose another --run folder"
-                ) from None
+                )
             self.sweep()
             yield
 
@@ -324,7 +322,7 @@ class RunFolder:
             return
         needed = {name for path in kept for name, *_ in segments_in(parsed(path / STATE))}
         for path in (self.folder / "segments").glob("*/*"):
-            name = str(path.relative_to(self.folder))
+            name = path.relative_to(self.folder).as_posix()
             if name not in needed:
                 remove(path)
                 self.whole_segments.discard(name)

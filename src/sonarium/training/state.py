@@ -110,7 +110,7 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
         assert tree.path.exists(), (
             f"{tree.path} of {path} was removed, for the last checkpoints did not refer to it"
         )
-        kept = [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]
+        kept = [tree.path.relative_to(root).as_posix(), tree.sha256, tree.bytes]
         return {"$segment": [*kept, True] if tree.optional else kept}
     if isinstance(tree, np.random.Generator):
         return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}

@@ -113,6 +113,29 @@ def test_a_decoder_is_kept_and_one_that_was_left_or_killed_is_not(tmp_path, monk
     assert workers.all == set()
 
 
+def test_sound_is_decoded_where_the_system_limits_no_process(tmp_path, monkeypatch):
+    """As on Windows, which has no `resource`, and `select` of sockets alone."""
+    workers = Workers()
+    monkeypatch.setattr(decoder, "WORKERS", workers)
+    lacking = decoder.START.replace("from sonarium", "sys.modules['resource'] = None; from sonarium")
+    monkeypatch.setattr(decoder, "START", lacking.replace("worker.serve", "worker.select = None; worker.serve"))
+    good, bad = put(tmp_path, "pcm16.wav"), tmp_path / "bad.wav"
+    bad.write_bytes(b"text")
+    for _ in range(2):
+        assert len(read_mono(good, RATE)) == len(sound())
+        with pytest.raises(BadAudio):
+            read_mono(bad, RATE)
+    workers.abandon()
+
+
+def test_a_crash_is_told_where_there_are_few_signals(tmp_path, monkeypatch, spoilt):
+    path = put(tmp_path, "pcm16.wav").rename(tmp_path / "SEGV.wav")
+    for name in ("SIGXCPU", "SIGBUS"):
+        monkeypatch.delattr(decoder.signal, name)
+    with pytest.raises(BadAudio, match="crashes its decoder"):
+        read_mono(path, RATE)
+
+
 def test_a_decoder_that_waited_for_too_long_is_replaced(tmp_path, monkeypatch):
     """It may exit at any time before it is given a file, without yet being found dead."""
     workers = Workers()

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from sonarium.worlds.audio import file as audiofile
 from sonarium.worlds.audio import mpeg
 from sonarium.worlds.audio.containers import ogg_checksum
 from sonarium.worlds.audio.decoder import read_mono
-from sonarium.worlds.audio.file import BadAudio, Limits, Recording
+from sonarium.worlds.audio.file import BadAudio, Limits, Recording, openable
 
 CHECKSUMS = ("pcm16.flac", "pcm24.flac", "vorbis.ogg", "opus.opus")
 
@@ -313,3 +315,11 @@ def test_real_songs_are_as_their_description_has_them(shared_data):
         assert torch.equal(samples, torch.from_numpy(expected))
         seconds += len(samples) / 32_000
     assert seconds == pytest.approx(128.3, abs=0.05)
+
+
+def test_a_name_is_opened_as_text_on_windows_and_as_the_bytes_that_it_has_elsewhere(monkeypatch):
+    """libsndfile takes bytes to be of Windows's code page, where Python's are UTF-8."""
+    path = Path(os.fsdecode(b"Vogelges\xc3\xa4nge/\xff.wav"))
+    assert openable(path) == b"Vogelges\xc3\xa4nge/\xff.wav"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert openable(path) == str(path)

@@ -1,7 +1,9 @@
 """The cache of decoded sound: stored once, keyed by content, rebuilt if damaged, and read in constant memory."""
 
+import gc
 import json
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -250,6 +252,30 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_was(change, tmp_
     path.write_bytes(whole)
     cache = open_cache(tmp_path / "cache", files, EXACT)
     assert len(cache.entries) == 2 and cache.faults.keys() == {content_of(path.with_name("bad.wav"))}
+
+
+def test_a_cache_that_was_pickled_reads_its_own_file(tmp_path, files):
+    """As in the processes of a loader on a Mac or on Windows, where another file may have the same descriptor."""
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    found, packed, descriptor = {one: read(cache, one) for one in cache.entries}, pickle.dumps(cache), cache.file
+    del cache
+    gc.collect()
+    with open(os.devnull, "rb") as other:
+        os.dup2(other.fileno(), descriptor)
+    try:
+        again = pickle.loads(packed)
+        for content, samples in found.items():
+            np.testing.assert_array_equal(read(again, content), samples)
+    finally:
+        os.close(descriptor)
+
+
+def test_the_cache_is_read_where_the_system_reads_only_from_where_a_file_stands(tmp_path, files, monkeypatch):
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    found = {content: read(cache, content) for content in cache.entries}
+    monkeypatch.delattr(os, "preadv")
+    for content, samples in found.items():
+        np.testing.assert_array_equal(read(cache, content), samples)
 
 
 def test_a_cache_that_is_cut_short_while_it_is_read_is_told_and_made_anew(tmp_path, files):

@@ -285,9 +285,11 @@ def test_real_songs_have_the_segments_of_the_table(shared_data):
         np.testing.assert_allclose(times[0], times[1], rtol=0, atol=1e-6)
 
 
-@given(some.lists(some.sampled_from(["x", "x-1", "x-2", "y"]), max_size=8))
+@given(some.lists(some.sampled_from(["x", "X", "x-1", "X-2", "y"]), max_size=8))
 def test_files_of_the_same_name_are_told_apart_and_others_keep_theirs(stems):
     found = named([Path(str(at)) / f"{stem}.wav" for at, stem in enumerate(stems)])
-    assert len(set(found)) == len(stems)
+    # On many a Mac and on Windows, x.wav and X.wav are one file.
+    assert len({name.lower() for name in found}) == len(stems)
+    alike = [stem.lower() for stem in stems]
     for stem, name in zip(stems, found, strict=True):
-        assert name == stem if stems.count(stem) == 1 else name.startswith(f"{stem}-")
+        assert name == stem if alike.count(stem.lower()) == 1 else name.startswith(f"{stem}-")

@@ -7,17 +7,17 @@ X), then over the speakers of A and B, then over pairs of categories, so that fr
 is .5.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from sonarium.config import Range, check_ranges
+from sonarium.cores import usable_cores
+from sonarium.jit import compiled
 from sonarium.measures.probes.frames import checked_codes, clip_means
 
 SAME = 1e-7
@@ -184,12 +184,12 @@ def item_distances(
         ends = bounds[row + 1 :] - bounds[row] - 1
         distance[row, row:] = cost[ends] / steps[ends]
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         list(pool.map(one_row, range(len(items))))
     return distance + distance.T - np.diag(distance.diagonal())
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def align_with_each(apart, bounds, cost, steps, begin):
     """Continue the alignment paths of one item with each of the others, whose frames are the columns, in order."""
@@ -198,7 +198,7 @@ def align_with_each(apart, bounds, cost, steps, begin):
         go_on(apart[:, first:last], cost[first:last], steps[first:last], begin)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def go_on(apart, cost, steps, begin):
     """Cost and length, in place, of the cheapest path (of ties, the shortest) from the first frames to each column
@@ -217,7 +217,7 @@ def go_on(apart, cost, steps, begin):
             steps[column] = length + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def cheaper(cost, steps, other_cost, other_steps):
     if other_cost < cost or (other_cost == cost and other_steps < steps):
@@ -225,7 +225,7 @@ def cheaper(cost, steps, other_cost, other_steps):
     return cost, steps
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def ask(distance, category, speaker, of_x, within, categories):
     """Wins and numbers of triples for X of one speaker, by speaker of A and B, category of A, and category of B.

@@ -8,9 +8,10 @@ negative and its multiples have the same bins.
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
+
+from sonarium.jit import compiled
 
 EDGE = 1e-5
 """Maximum distance from an edge, as a fraction of a bin's width, of a value that lies on it."""
@@ -46,7 +47,7 @@ def joint_counts(
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _bin_all(values, bins):
     clips, columns = values.shape
@@ -63,7 +64,7 @@ def _bin_all(values, bins):
     return binned, sizes
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _equal_widths(values, bins, binned):
     """Write the bins of one column to `binned`; return their number, one more if values lie in the very middle."""
@@ -88,7 +89,7 @@ def _equal_widths(values, bins, binned):
     return bins + middle
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def few_values(values, most):
     """Sorted distinct values; stops with most + 1 of them if there are more than `most`."""
@@ -107,7 +108,7 @@ def few_values(values, most):
     return found[:count]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _place(ordered, count, value):
     """Number of the first `count` values that are less than `value`."""
@@ -126,7 +127,7 @@ def _place(ordered, count, value):
     return low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _count(code_bins, factor_bins, half, counts):
     clips, codes = code_bins.shape

@@ -6,7 +6,6 @@ splits, as a fraction in each tree; codes that split a node equally well get equ
 expectation of choosing among them at random: two copies of a code have the same importance.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32
 
 from sonarium.config import Range, check_ranges
+from sonarium.cores import usable_cores
 from sonarium.measures.disentanglement.tree import add_prediction, grow_tree
 
 
@@ -103,7 +103,7 @@ def grow(
         tree = feature, codes.midway(feature, cut), child, value + centre
         return tree, importance / (importance.sum() or 1.0)
 
-    with ThreadPoolExecutor(max_workers=min(config.trees, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(config.trees, usable_cores())) as pool:
         grown = list(pool.map(one, drawn))
     importance = np.sum([importance for _, importance in grown], axis=0)
     return Forest([tree for tree, _ in grown], classes, importance / (importance.sum() or 1.0))

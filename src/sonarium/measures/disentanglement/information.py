@@ -9,9 +9,10 @@ modularity uses information beyond that of permuted clips.
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from sonarium.jit import compiled
 
 PERMUTATIONS = 99
 """Number of permutations of the independence test: independent codes pass it in one of a hundred tables."""
@@ -75,7 +76,7 @@ def chance(
     return Chance(mutual.mean(axis=0), scaled[-1] > scaled[:-1].max())
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _add_joint_entropies(code_bins, factor_bins, order, weighted, counts, entropies):
     """Add the joint entropies of codes and factors, these in this order; `weighted` is k log k, `counts` zeros."""

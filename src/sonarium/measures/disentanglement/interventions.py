@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
 
+from sonarium.jit import compiled
 from sonarium.measures.probes.logistic import fit_logistic
 
 STILL = 1e-12
@@ -192,7 +192,7 @@ def irs(
     return float(np.average(robust.max(axis=1), weights=widest))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _swing(codes, bins, size):
     """Maximum deviation from the mean within each bin, averaged over the bins that have clips."""

@@ -8,14 +8,15 @@ sorted list, and a split partitions each list stably, so that both children are 
 
 from typing import no_type_check
 
-import numba
 import numpy as np
+
+from sonarium.jit import compiled
 
 SMALLEST_GAIN = 1e-10
 """Fraction of the root's impurity below which the gain of a split is only rounding error."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     """Fit a tree: return it as arrays, and the impurity decrease by each code.
@@ -58,7 +59,7 @@ def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     return feature[:nodes], cut[:nodes], child[:nodes], value[:nodes], importance
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _only_drawn(sorted_clips, weight, drawn):
     order = np.zeros((len(sorted_clips), drawn), np.uint32)
@@ -71,7 +72,7 @@ def _only_drawn(sorted_clips, weight, drawn):
     return order
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _weigh(clips, slot, amount, pull, weight, total):
     """Add up the clips' amounts by slot in `total`; return mass, impurity and Σ_slot total²."""
@@ -85,7 +86,7 @@ def _weigh(clips, slot, amount, pull, weight, total):
     return mass, square - squares / mass, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left, place):
     """Return the maximum gain of a cut between two values of one code; write their ranks to `place`."""
@@ -108,7 +109,7 @@ def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left,
     return best - squares / mass
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _share(best, gain, importance):
     """Divide the gain of a split among all codes that would split the node equally well."""
@@ -120,7 +121,7 @@ def _share(best, gain, importance):
             importance[code] += best / equal
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def _part(order, first, last, rank, cut, goes_left, spare):
     """Partition every code's slice into clips that go left, then those that go right; return the boundary."""
@@ -142,7 +143,7 @@ def _part(order, first, last, rank, cut, goes_left, spare):
     return front
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 @no_type_check
 def add_prediction(codes, feature, threshold, child, value, sums):
     """Add to `sums` (clip, slot) the value of the leaf that each clip falls into."""

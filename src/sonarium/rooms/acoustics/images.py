@@ -107,7 +107,7 @@ def find_images(
         plan = grow(room.corners, room.next_corners, plan_gains, source[:2], order, most)
     check_images(max(len(plan[0]), 0 if room.height is None else 2 * order + 1), order, most)
     heights, height_gain = storeys(room, source, order)
-    images = Images(*plan, heights, height_gain, order)
+    images = Images(*plan, heights=heights, height_gain=height_gain, order=order)
     check_images(int(images.levels().sum()), order, most)
     return images
 

@@ -32,6 +32,7 @@ START = (
     "from sonarium.worlds.audio import worker; worker.serve()"
 )
 """Imports the same packages, whatever is in the user's working directory."""
+NEW_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 MESSAGE = 5
 """Bytes of a message header."""
 
@@ -54,6 +55,7 @@ class Worker:
             bufsize=BUFFER,
             env=settings,
             process_group=0,
+            creationflags=NEW_GROUP,
         )
         self.at_rest = False
         try:
@@ -117,13 +119,15 @@ class Worker:
     def fault(self, path: Path) -> BadAudio:
         """The exit status of the process, as a fault of the file that it was decoding."""
         code = self.process.wait()
-        if code == -signal.SIGXCPU:
+        # By name: Windows has few signals.
+        by = signal.Signals(-code).name if code < 0 else ""
+        if by == "SIGXCPU":
             return BadAudio(path, "keeps its decoder busy without end")
-        if code == -signal.SIGBUS:
+        if by == "SIGBUS":
             return BadAudio(path, "was cut short while it was read", REFETCH, passing=True)
-        if code in (-signal.SIGKILL, -signal.SIGTERM):
+        if by in ("SIGKILL", "SIGTERM"):
             return BadAudio(path, "was not decoded, for its decoder was ended", "try again", passing=True)
-        how = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+        how = f"signal {-code}, {by}" if by else f"code {code}"
         return BadAudio(path, f"crashes its decoder ({how})")
 
     def end(self) -> None:
@@ -189,7 +193,8 @@ class Workers:
 
 
 WORKERS = Workers()
-os.register_at_fork(after_in_child=WORKERS.forget)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=WORKERS.forget)
 
 
 @atexit.register

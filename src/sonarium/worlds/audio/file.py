@@ -13,6 +13,7 @@ import hashlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -164,7 +165,7 @@ class Recording:
     def opened(self) -> Iterator[soundfile.SoundFile]:
         missing = mpeg.missing_header(self.path)
         if missing is None:
-            with Onward(as_bytes(self.path)) as file:
+            with Onward(openable(self.path)) as file:
                 yield file
         else:
             whole: Any = mpeg.Joined(missing[0], self.path, missing[1])
@@ -274,9 +275,10 @@ class Recording:
             raise BadAudio(self.path, f"is silent: {decibels}", remedy)
 
 
-def as_bytes(path: Path) -> Any:
-    """Path as bytes, so that names that are invalid in the system's encoding are passed through."""
-    return os.fsencode(path)
+def openable(path: Path) -> Any:
+    """Path as bytes, so that names that are invalid in the system's encoding are passed through; on Windows as
+    text, since libsndfile takes bytes there to be of another encoding than Python's."""
+    return str(path) if sys.platform == "win32" else os.fsencode(path)
 
 
 def absence(path: Path) -> tuple[str, str]:

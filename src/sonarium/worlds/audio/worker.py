@@ -2,13 +2,12 @@
 
 A request is one line of JSON. An answer is a sequence of messages, each a letter, the number of its bytes, and
 these bytes: the header, the samples block by block, and the end; or the fault. The system kills the process if it
-computes too long without a message, and refuses it memory beyond a limit.
+computes too long without a message, and refuses it memory beyond a limit; Windows has no such limits.
 """
 
 import errno
 import json
 import os
-import resource
 import select
 import sys
 import time
@@ -18,6 +17,11 @@ from typing import IO, Any
 import numpy as np
 
 from sonarium.worlds.audio.file import BadAudio, Limits, Recording
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None
 
 READY, HEADER, SAMPLES, END, BAD, FAILED = b"rhsebf"
 MEMORY = 800 << 20
@@ -40,13 +44,19 @@ def serve() -> None:
         # libmpg123 prints messages to the terminal.
         os.dup2(nothing, stream)
     os.close(nothing)
-    restrict(resource.RLIMIT_CORE, 0)
-    restrict(resource.RLIMIT_DATA, MEMORY)
+    restrict("RLIMIT_CORE", 0)
+    restrict("RLIMIT_DATA", MEMORY)
     send(answers, READY)
     answers.flush()
-    while select.select([requests], [], [], IDLE)[0] and (line := requests.readline()):
+    while requested(requests) and (line := requests.readline()):
         answer(json.loads(line), answers)
         answers.flush()
+
+
+def requested(requests: IO[bytes]) -> bool:
+    """Wait for a request, or the end of the input; False after too long without."""
+    # Windows waits for sockets alone: there the process stays for the next file.
+    return resource is None or bool(select.select([requests], [], [], IDLE)[0])
 
 
 def answer(request: dict[str, Any], answers: IO[bytes]) -> None:
@@ -82,11 +92,14 @@ def send(answers: IO[bytes], kind: int, content: Any = b"") -> None:
 
 def allow(seconds: int) -> None:
     """Set the limit of CPU time to this many seconds from now, independent of the load of the machine."""
-    restrict(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
+    restrict("RLIMIT_CPU", int(time.process_time()) + seconds)
 
 
-def restrict(what: int, to: int) -> None:
+def restrict(name: str, to: int) -> None:
     """Set a resource limit, at most the hard limit of the process."""
+    if resource is None:
+        return
+    what: int = vars(resource)[name]
     _, most = resource.getrlimit(what)
     resource.setrlimit(what, (to if most == resource.RLIM_INFINITY else min(to, most), most))
 

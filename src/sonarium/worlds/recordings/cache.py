@@ -5,7 +5,6 @@ that it is never stale. An index beside it holds checksums: a damaged cache is d
 written under temporary names and renamed; a lock keeps two processes from doing the same work.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,8 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
-from sonarium.files import failure, remove, write_whole, written_aside
+from sonarium.cores import usable_cores
+from sonarium.files import failure, lock, remove, write_whole, written_aside
 from sonarium.worlds.audio.decoder import WORKERS, opened
 from sonarium.worlds.audio.file import BadAudio, Limits
 from sonarium.worlds.contract import Progress
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 
 
 def workers() -> int:
-    return min(os.cpu_count() or 1, 8)
+    return min(usable_cores(), 8)
 
 
 def in_order(
@@ -124,8 +124,17 @@ class Cache:
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
         """What was wrong with the existing cache, if it was rebuilt."""
-        self.bytes, self.file = index["bytes"], os.open(path, os.O_RDONLY)
+        self.bytes = index["bytes"]
+        self.open()
+
+    def open(self) -> None:
+        self.file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.file)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a process that was not forked, the descriptor that was pickled is of another file, or of none."""
+        vars(self).update(state)
+        self.open()
 
     def read(self, start: int, scale: float, out: Float[np.ndarray, " time"]) -> None:
         """Fill `out` with the sound from sample `start` on, multiplied by `scale`."""
@@ -133,13 +142,22 @@ class Cache:
         stored = np.empty(len(out), np.dtype(self.store).newbyteorder("<"))
         at, left = start * stored.itemsize, stored.view(np.uint8).data
         while left:
-            if not (size := os.preadv(self.file, [left], at)):
+            if not (size := self.fill(left, at)):
                 raise OSError(
                     f"the cache '{self.path}' was cut short while it was read: give the same command again, which "
                     "makes it anew; a training then resumes"
                 )
             at, left = at + size, left[size:]
         np.multiply(stored, np.float32(scale), out=out, casting="unsafe")
+
+    def fill(self, part: memoryview, at: int) -> int:
+        """Read from byte `at` on, in any thread; the number of bytes that were there."""
+        try:
+            return os.preadv(self.file, [part], at)
+        except AttributeError:  # Windows reads only from where the file stands, which all threads share
+            with open(self.path, "rb", buffering=0) as own:
+                own.seek(at)
+                return own.readinto(part) or 0
 
 
 def open_cache(
@@ -179,11 +197,11 @@ def locked(folder: Path, name: str) -> Iterator[None]:
     """Lock this cache: one process builds it, the others wait."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / f"{name}.lock", "w")
+        file = open(folder / f"{name}.lock", "wb")
     except OSError as error:
         raise OSError(f"cannot keep decoded sound in '{folder}' {failure(error)}, with --cache") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file:
+        lock(file.fileno(), wait=True)
         yield
 
 

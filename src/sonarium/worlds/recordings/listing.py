@@ -86,14 +86,14 @@ def sounds_at(path: Path) -> list[Path]:
 
 def named(files: Sequence[Path]) -> list[str]:
     """Name of each file without its suffix; names that occur more than once get a number that makes them
-    unique."""
-    often, found = Counter(path.stem for path in files), []
+    unique, also where a file system ignores case."""
+    often, found = Counter(path.stem.lower() for path in files), []
     taken = set(often)
     for path in files:
         name = path.stem
-        if often[name] > 1:
-            name = next(each for number in count(1) if (each := f"{path.stem}-{number}") not in taken)
-            taken.add(name)
+        if often[name.lower()] > 1:
+            name = next(each for number in count(1) if (each := f"{path.stem}-{number}").lower() not in taken)
+            taken.add(name.lower())
         found.append(name)
     return found
 

@@ -8,12 +8,13 @@ in units of 1/γ: `h` is γ divided by the number of steps per second.
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from sonarium import jit
 
 LANES = 8
 """Number of birds integrated at a time: two registers of four doubles."""
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+compiled = jit.compiled("numpy")
 # `no_type_check` below it keeps jaxtyping's import hook from wrapping compiled functions.
 
 

@@ -9,8 +9,8 @@ import math
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 
+from sonarium import jit
 from sonarium.worlds.counter import FIRST, SECOND, STEP
 from sonarium.worlds.tones.modulation import NEPERS, OCTAVES
 from sonarium.worlds.tones.oscillator import SAWTOOTH, SINE, TRIANGLE
@@ -48,7 +48,7 @@ COSINE_TERMS = (
 BLOCK = 1024
 SEMITONE = OCTAVES * math.log(2)
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+compiled = jit.compiled("numpy")
 # `no_type_check` below it keeps jaxtyping's import hook from wrapping compiled functions.
 
 
