@@ -8,7 +8,6 @@ The baseline of world models: the same tokens, front end, actions and forecasts,
 codes of a VQ-VAE (--codes RUN --slots N) it is a language model of sound (GSLM, arXiv 2102.01192).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, cast, get_args
 
@@ -24,7 +23,7 @@ from sonarium.features.waveform import sounding
 from sonarium.models.actions import completed
 from sonarium.models.blocks import wide
 from sonarium.models.contract import Forecast, ModelEntry, Recipe
-from sonarium.models.cpc.context import Attended, CausalLayer, check_heads
+from sonarium.models.cpc.context import Attended, CausalLayer, CausalStack, check_heads
 from sonarium.models.mixture import GaussianMixture
 from sonarium.models.objectives import mean_over
 from sonarium.models.optim import AdamConfig, ScheduleConfig
@@ -107,21 +106,6 @@ class GRUStack(nn.Module):
         return torch.cat(found, -1)
 
 
-class TransformerStack(nn.Sequential):
-    """A linear layer and causal transformer layers."""
-
-    def read(
-        self, frames: Float[Tensor, "clip token given"], memory: Sequence[Attended | None]
-    ) -> tuple[Float[Tensor, "clip token all"], list[Attended]]:
-        """Outputs, and the keys and values of each layer, so that one more token can be read by itself."""
-        project, *layers = self
-        found, kept = project(frames), []
-        for layer, before in zip(layers, memory, strict=True):
-            found, after = cast(CausalLayer, layer).read(found, before)
-            kept.append(after)
-        return found, kept
-
-
 class Autoregressive(TokenModel[AutoregressiveConfig]):
     part_names = CODES
 
@@ -137,7 +121,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
                 CausalLayer(config.units, config.heads, config.reach, 4 * config.units)
                 for _ in range(config.layers)
             ]
-            self.network = TransformerStack(nn.Linear(width + actions, config.units), *layers)
+            self.network = CausalStack(nn.Linear(width + actions, config.units), *layers)
         self.size = config.units * (config.layers if config.network == "gru" else 1)
         """Dimension of h."""
         self.state_width = self.size + width
@@ -248,7 +232,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
             told = self.told(h, acts[:, at])
             token = self.draw(told, generator, temperature)
             new = torch.cat([token, acts[:, at]], -1)[:, None]
-            if isinstance(self.network, TransformerStack):
+            if isinstance(self.network, CausalStack):
                 read, memory = self.network.read(new, memory)
             else:
                 read = self.network(new, h)
@@ -259,9 +243,9 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
 
     def remembered(self, past: Float[Tensor, "clip token given"], samples: int) -> list[Attended]:
         """Keys and values of a transformer's layers after the past, for each sample; a GRU has none."""
-        if not isinstance(self.network, TransformerStack):
+        if not isinstance(self.network, CausalStack):
             return []
-        _, memory = self.network.read(past, [None] * self.config.layers)
+        _, memory = self.network.read(past)
         return [(k.repeat(samples, 1, 1, 1), v.repeat(samples, 1, 1, 1)) for k, v in memory]
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
-from sonarium.models.cpc.context import CausalLayer, check_heads
+from sonarium.models.cpc.context import CausalLayer, CausalStack, check_heads
 from sonarium.models.latent import Categorical, Gaussian, Latent
 from sonarium.models.nade import NADE
 from sonarium.models.recurrence import EPSILON, UPDATE_BIAS, Weights, recur
@@ -124,7 +124,7 @@ class RSSM(nn.Module):
             self.norm = nn.LayerNorm(3 * deter, EPSILON)
         else:
             layers = [CausalLayer(deter, config.heads, config.reach, 4 * deter) for _ in range(config.depth)]
-            self.attend = nn.Sequential(nn.Linear(hidden, deter), *layers)
+            self.attend = CausalStack(nn.Linear(hidden, deter), *layers)
 
     def begin(self, clips: int, like: Tensor) -> State:
         weight = self.of_latent.weight
@@ -258,21 +258,21 @@ class RSSM(nn.Module):
         """Continue from the end of the past: z is drawn from the prior, or from a joint prior if given; without
         noise it is the mode."""
         h, z, found = past.h[:, -1], past.z[:, -1], []
-        zs, acts = past.z, past.actions
+        memory = None
+        if self.config.dynamics == "transformer":
+            _, memory = self.attend.read(self.inputs(functional.pad(past.z, (0, 0, 1, -1)), past.actions))
         for t in range(actions.shape[1]):
-            if self.config.dynamics == "gru":
+            if memory is None:
                 h = self.step(h, z, actions[:, t])
             else:
-                acts = torch.cat([acts, actions[:, t : t + 1]], 1)
-                before = functional.pad(zs, (0, 0, 1, 0))
-                h = self.attend(self.inputs(before, acts))[:, -1]
+                read, memory = self.attend.read(self.inputs(z[:, None], actions[:, t : t + 1]), memory)
+                h = read[:, -1]
             own = None if noise is None else noise[:, t]
             if joint is None:
                 prior = self.prior(h)
                 z = self.latent.draw(prior, own, temperature)
             else:
                 z, prior = joint.draw(h, own, temperature)
-            zs = torch.cat([zs, z[:, None]], 1) if self.config.dynamics == "transformer" else zs
             found.append((h, z, prior, prior))
         return Rollout(*(torch.stack(each, 1) for each in zip(*found, strict=True)), actions=actions)
 

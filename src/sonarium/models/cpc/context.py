@@ -7,7 +7,7 @@ encoded. Layer normalisation follows each residual sum (post-norm), and the atte
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from einops import einsum, rearrange
@@ -127,6 +127,21 @@ class CausalLayer(nn.Module):
         # Row i has distance i − j at column j + time − 1 − i; in rows that are one longer, that is column j.
         padded = functional.pad(by_distance, (1, 0))
         return padded.reshape(*asked.shape[:2], time + 1, time)[:, :, 1:]
+
+
+class CausalStack(nn.Sequential):
+    """A linear layer and causal transformer layers."""
+
+    def read(
+        self, frames: Float[Tensor, "clip frame given"], memory: list[Attended] | None = None
+    ) -> tuple[Float[Tensor, "clip frame width"], list[Attended]]:
+        """Outputs, and keys and values of each layer; with those of earlier frames, of one more frame."""
+        project, *layers = self
+        found, kept = project(frames), []
+        for layer, before in zip(layers, memory or [None] * len(layers), strict=True):
+            found, after = cast(CausalLayer, layer).read(found, before)
+            kept.append(after)
+        return found, kept
 
 
 def later(time: int, device: torch.device) -> Tensor:
