@@ -1,4 +1,4 @@
-"""Loops compiled by numba, which keeps the compiled code for the next process where there is a folder for it."""
+"""Loops compiled by numba, with an on-disk cache if there is a writable folder for it."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,13 +9,13 @@ Function = Callable[..., Any]
 
 
 def compiled(error_model: Literal["python", "numpy"] = "python") -> Callable[[Function], Function]:
-    """Decorator of a function that is compiled, and runs without the interpreter's lock."""
+    """Decorator that compiles a function, which then runs without the GIL."""
 
     def compile(function: Function) -> Function:
         try:
             return njit(nogil=True, cache=True, error_model=error_model)(function)
         except RuntimeError:
-            # Neither the package nor the user's cache can be written, as in a container: compiled anew every time.
+            # Neither the package nor the user's cache is writable, as in a container: compile in each process.
             return njit(nogil=True, error_model=error_model)(function)
 
     return compile

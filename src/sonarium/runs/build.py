@@ -342,12 +342,12 @@ def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
 
 
 def recorded_plan(config: Mapping[str, Any], folder: Path) -> Plan:
-    """The plan that a configuration records. Where its upstream run is no longer, the one of that name beside the
-    folder takes its place, as after both were copied to another machine; its weights have to be the same."""
+    """Plan recorded in a configuration. If its upstream run no longer exists, a run of the same name beside the
+    folder takes its place, as after copying both to another machine; its weights have to be the same."""
     plan = read_plan(config, f"{folder}/config.json")
     if plan.upstream is None or is_run(Path(plan.upstream.run)):
         return plan
-    # The name of a path of this system or of Windows.
+    # The last part of a path, POSIX or Windows.
     there = folder.absolute().parent / PureWindowsPath(plan.upstream.run).name
     if not is_run(there):
         return plan

@@ -76,7 +76,7 @@ def end_with_launcher() -> None:
     """Have this process stop, as if the user had asked for it, when its launcher dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    # The python.exe of a virtual environment on Windows starts another, whose parent it is.
+    # On Windows, the python.exe of a virtual environment is a launcher, and is the parent.
     if sys.platform != "win32" and os.getppid() != int(os.environ[LAUNCHER]):
         raise KeyboardInterrupt("the process that launched this one has ended")
 
@@ -172,7 +172,7 @@ def passing_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
 
     def everyone(number: int) -> None:
         for worker in workers:
-            # On Windows, Ctrl-C reaches every process of the console, and nothing else can send it.
+            # On Windows, Ctrl-C reaches every process of the console, and cannot be sent otherwise.
             if sys.platform != "win32" or number != signal.SIGINT:
                 worker.send_signal(number)
 

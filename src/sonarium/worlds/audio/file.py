@@ -277,7 +277,7 @@ class Recording:
 
 def openable(path: Path) -> Any:
     """Path as bytes, so that names that are invalid in the system's encoding are passed through; on Windows as
-    text, since libsndfile takes bytes there to be of another encoding than Python's."""
+    text, since libsndfile there decodes bytes by another encoding than Python."""
     return str(path) if sys.platform == "win32" else os.fsencode(path)
 
 

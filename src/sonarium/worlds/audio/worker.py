@@ -54,8 +54,8 @@ def serve() -> None:
 
 
 def requested(requests: IO[bytes]) -> bool:
-    """Wait for a request, or the end of the input; False after too long without."""
-    # Windows waits for sockets alone: there the process stays for the next file.
+    """Wait for a request or the end of the input; False on timeout."""
+    # On Windows, select takes only sockets: the process has no timeout there.
     return resource is None or bool(select.select([requests], [], [], IDLE)[0])
 
 

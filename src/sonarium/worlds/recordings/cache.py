@@ -151,10 +151,10 @@ class Cache:
         np.multiply(stored, np.float32(scale), out=out, casting="unsafe")
 
     def fill(self, part: memoryview, at: int) -> int:
-        """Read from byte `at` on, in any thread; the number of bytes that were there."""
+        """Read into `part` from byte offset `at`, thread-safely; returns the number of bytes read."""
         try:
             return os.preadv(self.file, [part], at)
-        except AttributeError:  # Windows reads only from where the file stands, which all threads share
+        except AttributeError:  # Windows has no positional read, and threads share the file position
             with open(self.path, "rb", buffering=0) as own:
                 own.seek(at)
                 return own.readinto(part) or 0
