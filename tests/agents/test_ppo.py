@@ -1,6 +1,8 @@
 """PPO: losses match the equations, the first update sees the acting policy, and small seeded tasks are solved."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
 from sonarium.agents.networks import EpisodeGRU, RunningMeanStd
+from sonarium.agents.perception import Sequences
 from sonarium.agents.policy import Gaussian, policy_of
-from sonarium.agents.ppo import PPO, PPOConfig, policy_loss, standardised
+from sonarium.agents.ppo import PPO, Estimates, PPOConfig, policy_loss, standardised
 from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
 from sonarium.agents.tally import Tally
@@ -54,12 +57,16 @@ def test_the_loss_of_the_policy_is_the_written_equation():
     rng = np.random.default_rng(0)
     change, advantage = rng.normal(0, 0.5, 50), rng.normal(size=50)
     for clip in (0.2, 0.0):
-        found, ratio = policy_loss(torch.tensor(change), torch.tensor(advantage), clip)
-        for row in range(50):
-            rho = np.exp(change[row])
+        found, slope = policy_loss(torch.tensor(change).exp(), torch.tensor(advantage), clip)
+
+        def written(row: int, change: float, clip: float = clip) -> float:
+            rho = np.exp(change)
             bounded = min(max(rho, 1 - clip), 1 + clip) if clip else rho
-            assert float(found[row]) == pytest.approx(-min(rho * advantage[row], bounded * advantage[row]))
-            assert float(ratio[row]) == pytest.approx(rho)
+            return -min(rho * advantage[row], bounded * advantage[row])
+
+        for row in range(50):
+            assert float(found[row]) == pytest.approx(written(row, change[row]))
+            assert float(slope[row]) == pytest.approx(sloping(partial(written, row), change[row]), abs=1e-8)
 
 
 @pytest.mark.parametrize("kind", ["squared", "huber"])
@@ -68,17 +75,96 @@ def test_the_loss_of_the_value_is_the_written_equation(kind, clip):
     agent = PPO(replace(QUICK, value_loss=kind, value_clip=clip), spaces.Discrete(2), spaces.Discrete(2))
     rng = np.random.default_rng(1)
     value, before, target = (rng.normal(size=40) for _ in range(3))
-    found = agent.value_loss(torch.tensor(value), torch.tensor(before), torch.tensor(target))
+    found, slope = agent.value_loss(torch.tensor(value), torch.tensor(before), torch.tensor(target))
 
     def error(guess: float, right: float) -> float:
         apart = abs(guess - right)
         return apart**2 if kind == "squared" else (0.5 * apart**2 if apart < 1 else apart - 0.5)
 
+    def written(row: int, value: float) -> float:
+        near = before[row] + np.clip(value - before[row], -clip, clip)
+        plain = error(value, target[row])
+        return max(plain, error(near, target[row])) if clip else plain
+
     for row in range(40):
-        near = before[row] + np.clip(value[row] - before[row], -clip, clip)
-        expected = error(value[row], target[row])
-        expected = max(expected, error(near, target[row])) if clip else expected
-        assert float(found[row]) == pytest.approx(expected)
+        assert float(found[row]) == pytest.approx(written(row, value[row]))
+        assert float(slope[row]) == pytest.approx(sloping(partial(written, row), value[row]), abs=1e-8)
+
+
+def sloping(function: Callable[[float], float], at: float) -> float:
+    """The derivative, by central differences."""
+    return (function(at + 1e-6) - function(at - 1e-6)) / 2e-6
+
+
+ACTED = {
+    "one": spaces.Discrete(3),
+    "several": spaces.MultiDiscrete([2, 3]),
+    "continuous": spaces.Box(-1, 1, (2,)),
+}
+
+
+@pytest.mark.parametrize("acted", ACTED)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layers": 0, "clip": 0.0, "value_loss": "huber"},
+        {"shared": True, "activation": "relu", "layers": 2, "value_clip": 0.1},
+        {"memory": 4, "normalise_advantages": "none"},
+        {"units": 3, "sound_rate": 8000},
+    ],
+)
+def test_gradients_are_those_of_autograd(acted, changes):
+    torch.manual_seed(SEED)
+    heard = "sound_rate" in changes
+    seen = spaces.Box(-1, 1, (2, 2000) if heard else (5,), np.float32)
+    config = replace(QUICK, entropy_weight=0.1, minibatches=1, **changes)
+    agent = PPO(config, seen, ACTED[acted])
+    for one in agent.heads.parameters():
+        # The first policy is almost uniform, and its biases are zero.
+        torch.nn.init.normal_(one, 0, 0.4)
+    steps, count, rng = (4, 3) if config.memory else (1, 12), 12, np.random.default_rng(SEED)
+    rows = torch.from_numpy(rng.normal(size=(count, *seen.shape))).float()
+    parts = [part.unflatten(0, steps) for part in agent.observer.prepared([rows])]
+    drawn = agent.policy.drawn(np.stack([ACTED[acted].sample() for _ in range(count)])).unflatten(0, steps)
+    numbers = [torch.from_numpy(rng.normal(size=steps)).float() for _ in range(4)]
+    weight = torch.ones(steps)
+    weight[0, -1] = 0
+    state = torch.zeros(steps[1], config.memory) if config.memory else None
+    previous = torch.zeros(*steps, agent.policy.width + 1) if config.memory else None
+    some = Sequences(parts, drawn, torch.zeros(steps, dtype=torch.bool), weight, previous, state)
+    compared = Estimates(numbers[0] - 1, *numbers[1:])
+    agent.epoch(some, compared, config.clip, Resting(), [])
+    found = [one.grad for one in agent.parameters()]
+
+    known, _ = agent.perception.through(some)
+    hidden = agent.heads.hidden(known)
+    outputs, value = agent.heads.policy(hidden), agent.heads.value(hidden)[:, 0]
+    log_probability, entropy = agent.policy.evaluate(outputs, drawn.flatten(0, 1))
+    ratio, advantage = (log_probability - compared.log_probability.flatten()).exp(), compared.advantage
+    if config.normalise_advantages != "none":
+        counted = advantage[weight > 0]
+        advantage = (advantage - counted.mean()) / (counted.std() + 1e-8)
+    low, high = (1 - config.clip, 1 + config.clip) if config.clip else (0, np.inf)
+    policy = -torch.minimum(ratio * advantage.flatten(), ratio.clamp(low, high) * advantage.flatten())
+    kind = torch.nn.SmoothL1Loss if config.value_loss == "huber" else torch.nn.MSELoss
+    error = kind(reduction="none")
+    target, before = compared.target.flatten(), compared.value.flatten()
+    wrong = error(value, target)
+    if config.value_clip:
+        near = before + (value - before).clamp(-config.value_clip, config.value_clip)
+        wrong = torch.maximum(wrong, error(near, target))
+    loss = policy + config.value_weight * wrong - config.entropy_weight * entropy
+    expected = torch.autograd.grad((loss * weight.flatten()).sum() / weight.sum(), [*agent.parameters()])
+    for name, one, other in zip(dict(agent.named_parameters()), found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}")
+
+
+class Resting(StubEngine):
+    """An engine that steps nowhere, and leaves the gradients."""
+
+    def step(self, optimiser, clip=None):
+        pass
 
 
 def test_policies_are_those_of_torch():

@@ -64,6 +64,9 @@ class RankEngine:
     def descend(self, loss, optimiser, clip=None):
         optimiser.zero_grad()
         loss.backward()
+        self.step(optimiser, clip)
+
+    def step(self, optimiser, clip=None):
         for group in optimiser.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

@@ -18,6 +18,9 @@ class StubEngine:
     def descend(self, loss, optimiser, clip=None):
         optimiser.zero_grad()
         loss.backward()
+        self.step(optimiser, clip)
+
+    def step(self, optimiser, clip=None):
         optimiser.step()
 
     def share(self, rows):

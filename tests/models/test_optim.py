@@ -76,3 +76,28 @@ def test_what_opens_a_run_does_not_import_the_compiler():
     )
     told = subprocess.run([sys.executable, "-c", story], check=True, capture_output=True, text=True).stdout
     assert told == "False\n"
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1, "amsgrad": True}, {"beta1": 0.5, "epsilon": 1e-3}])
+def test_fused_steps_are_those_of_torch(settings):
+    """Also where a weight has no gradient at times, and after loading a state."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = ([torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 4), (5,), ())] for _ in range(2))
+    config = AdamConfig(**settings)
+    mine = config.build(ours, fused=True)
+    peer = torch.optim.Adam(
+        theirs, config.learning_rate, (config.beta1, config.beta2), config.epsilon, config.weight_decay,
+        config.amsgrad, fused=True,
+    )  # fmt: skip
+    for step in range(8):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator) if step % 3 or one.ndim else None
+            other.grad = None if one.grad is None else one.grad.clone()
+        mine.step()
+        peer.step()
+        if step == 4:
+            state = mine.state_dict()
+            mine = config.build(ours, fused=True)
+            mine.load_state_dict(state)
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one, other)

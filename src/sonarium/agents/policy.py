@@ -1,6 +1,7 @@
 """Policies: categorical or normal distributions over actions, parametrised by the outputs of a network."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import log, pi
 
 import numpy as np
@@ -12,6 +13,10 @@ from torch.nn import functional
 
 from sonarium.agents.spaces import sizes_of, text_of
 from sonarium.environment import EnvironmentFault
+
+Backward = Callable[[Tensor, Tensor], Tensor]
+"""From the gradients of log-probability and entropy to that of the outputs; sets the gradients of the policy's
+parameters."""
 
 
 class Policy(nn.Module, ABC):
@@ -36,6 +41,12 @@ class Policy(nn.Module, ABC):
         self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
         """Log-probability of the sample, and the entropy."""
+
+    @abstractmethod
+    def evaluate_vjp(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"], Backward]:
+        """The same without autograd, and the vector–Jacobian product."""
 
     @abstractmethod
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]: ...
@@ -74,7 +85,8 @@ class Categoricals(Policy):
             # The argmax of logits with Gumbel noise is a sample of their softmax.
             noise = torch.empty_like(outputs).exponential_(generator=generator)
             outputs = outputs - noise.log()
-        return torch.stack([one.argmax(1) for one in self.logits(outputs)], 1)
+        chosen = [one.argmax(1, keepdim=True) for one in self.logits(outputs)]
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen, 1)
 
     def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]:
         rows = drawn.cpu().numpy().reshape(len(drawn), *self.start.shape) + self.start
@@ -91,6 +103,27 @@ class Categoricals(Policy):
             return found[0]
         chosen, entropies = zip(*found, strict=True)
         return torch.stack(chosen).sum(0), torch.stack(entropies).sum(0)
+
+    @torch.no_grad()
+    def evaluate_vjp(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"], Backward]:
+        found = []
+        for logits, one in zip(self.logits(outputs), drawn.split(1, 1), strict=True):
+            logs = logits.log_softmax(1)
+            shares = logs.exp()
+            found.append((one, logs, shares, logs.gather(1, one)[:, 0], -(shares * logs).sum(1)))
+
+        def backward(chosen: Tensor, entropy: Tensor) -> Tensor:
+            # Of log p(a): 1[a] − p. Of the entropy H: −p (log p + H).
+            parts = []
+            for one, logs, shares, _, own in found:
+                made = -shares * torch.addcmul(chosen[:, None], entropy[:, None], logs + own[:, None])
+                parts.append(made.scatter_add_(1, one, chosen[:, None]))
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+        *_, chosen, entropies = zip(*found, strict=True)
+        return sum(chosen), sum(entropies), backward  # pyright: ignore
 
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
         parts = zip(drawn.unbind(1), self.sizes, strict=True)
@@ -135,6 +168,19 @@ class Gaussian(Policy):
         logs = -0.5 * (apart.square() + log(2 * pi)) - self.log_deviation
         entropy = (0.5 * (1 + log(2 * pi)) + self.log_deviation).sum()
         return logs.sum(1), entropy.expand(len(outputs))
+
+    @torch.no_grad()
+    def evaluate_vjp(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"], Backward]:
+        deviation = self.log_deviation.exp()
+        apart = (drawn - outputs) / deviation
+
+        def backward(chosen: Tensor, entropy: Tensor) -> Tensor:
+            self.log_deviation.grad = chosen @ (apart.square() - 1) + entropy.sum()
+            return chosen[:, None] * apart / deviation
+
+        return *self.evaluate(outputs, drawn), backward
 
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
         return drawn.float()

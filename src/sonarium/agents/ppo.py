@@ -11,7 +11,7 @@ With `memory`, a GRU reads the observation with the previous action and reward, 
 sequences (`agents/perception.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
+from sonarium.agents.dense import dense, dense_vjp
 from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -161,14 +162,28 @@ class Heads(nn.Module):
     def forward(
         self, known: Float[Tensor, "row number"]
     ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"]]:
-        known = self.hidden(known)
-        return self.policy(known), self.value(known)[:, 0]
+        known = dense(self.hidden, known)
+        return dense(self.policy, known), dense(self.value, known)[:, 0]
 
     def outputs(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row output"]:
-        return self.policy(self.hidden(known))
+        return dense(self.policy, dense(self.hidden, known))
 
     def values(self, known: Float[Tensor, "row number"]) -> Float[Tensor, " row"]:
-        return self.value(self.hidden(known))[:, 0]
+        return dense(self.value, dense(self.hidden, known))[:, 0]
+
+    def vjp(
+        self, known: Float[Tensor, "row number"]
+    ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"], Callable[[Tensor, Tensor], Tensor]]:
+        """Policy outputs, value, and a function from their gradients to that of the embedding, which sets those of
+        the weights."""
+        known, below = dense_vjp(self.hidden, known)
+        outputs, below_policy = dense_vjp(self.policy, known)
+        value, below_value = dense_vjp(self.value, known)
+
+        def backward(outputs: Tensor, value: Tensor) -> Tensor:
+            return below(below_policy(outputs) + below_value(value[:, None]))
+
+        return outputs, value[:, 0], backward
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +257,7 @@ class PPO(Learner, Agent, Stochastic):
 
     @property
     def device(self) -> torch.device:
-        return next(self.heads.parameters()).device
+        return self.updates.device
 
     def initial(self, slots: int) -> Remembered | None:
         return self.perception.initial(slots, self.device)
@@ -352,46 +367,64 @@ class PPO(Learner, Agent, Stochastic):
         """One epoch over the sequences; return whether it stopped early, at a KL divergence above the limit."""
         for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
             some = sequences if rows is None else sequences.pick(rows)
-            loss, terms = self.loss(some, compared if rows is None else compared.pick(rows), clip)
-            totals.append(terms)
-            if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
-                return True
-            engine.descend(loss, self.optimiser, self.config.gradient_clip or None)
+            likewise = compared if rows is None else compared.pick(rows)
+            # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
+            known, _ = self.perception.through(some)
+            with torch.no_grad():
+                outputs, value, below = self.heads.vjp(known)
+                terms, gradients = self.loss(outputs, value, some, likewise, clip)
+                totals.append(terms)
+                if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
+                    return True
+                self.optimiser.zero_grad()
+                gradient = below(*gradients())
+            if known.requires_grad:
+                known.backward(gradient)
+            engine.step(self.optimiser, self.config.gradient_clip or None)
         return False
 
     def loss(
-        self, sequences: Sequences, compared: Estimates, clip: float
-    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The loss of a minibatch, and its terms."""
+        self,
+        outputs: Float[Tensor, "row output"],
+        value: Float[Tensor, " row"],
+        sequences: Sequences,
+        compared: Estimates,
+        clip: float,
+    ) -> tuple[dict[str, Float[Tensor, ""]], Callable[[], tuple[Tensor, Tensor]]]:
+        """Terms of the loss, and a function that returns its gradients by the policy's outputs and the value, and
+        sets those of the policy's parameters."""
         config = self.config
-        outputs, value, _ = self.through(sequences)
-        log_probability, entropy = self.policy.evaluate(outputs, sequences.drawn.flatten(0, 1))
+        log_probability, entropy, below = self.policy.evaluate_vjp(outputs, sequences.drawn.flatten(0, 1))
         weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
         advantage = compared.advantage
         if config.normalise_advantages == "minibatch":
             advantage = standardised(advantage, sequences.weight)
         change = log_probability - compared.log_probability.flatten()
-        policy, ratio = policy_loss(change, advantage.flatten(), clip)
-        value_loss = self.value_loss(value, compared.value.flatten(), compared.target.flatten())
-        policy, value_loss, entropy = policy @ weight, value_loss @ weight, entropy @ weight
-        with torch.no_grad():
-            # The unbiased estimator of the KL divergence with the least variance (Schulman 2020).
-            divergence = (ratio - 1 - change) @ weight
-            clipped = ((ratio - 1).abs() > clip).float() @ weight
+        ratio = change.exp()
+        apart = ratio - 1
+        policy, of_change = policy_loss(ratio, advantage.flatten(), clip)
+        error, of_value = self.value_loss(value, compared.value.flatten(), compared.target.flatten())
         terms = {
-            "loss/policy": policy,
-            "loss/value": value_loss,
-            "policy/entropy": entropy,
-            "policy/kl": divergence,
+            "loss/policy": policy @ weight,
+            "loss/value": error @ weight,
+            "policy/entropy": entropy @ weight,
+            # The unbiased estimator of the KL divergence with the least variance (Schulman 2020).
+            "policy/kl": (apart - change) @ weight,
         }
-        terms |= {"policy/clipped": clipped} if clip else {}
-        loss = policy + config.value_weight * value_loss - config.entropy_weight * entropy
-        return loss, {name: term.detach() for name, term in terms.items()}
+        if clip:
+            terms["policy/clipped"] = (apart.abs() > clip).to(weight) @ weight
+
+        def gradients() -> tuple[Tensor, Tensor]:
+            of_outputs = below(of_change * weight, -config.entropy_weight * weight)
+            return of_outputs, config.value_weight * of_value * weight
+
+        return terms, gradients
 
     def value_loss(
         self, value: Float[Tensor, " row"], before: Float[Tensor, " row"], target: Float[Tensor, " row"]
-    ) -> Float[Tensor, " row"]:
-        """Value loss of each step; with `value_clip` the larger of those of the value and the clipped value."""
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        """Value loss of each step and its derivative by the value; with `value_clip` the larger of those of the
+        value and the clipped value."""
         config = self.config
 
         def error(found: Tensor) -> Tensor:
@@ -399,29 +432,37 @@ class PPO(Learner, Agent, Stochastic):
                 return functional.smooth_l1_loss(found, target, reduction="none")
             return (found - target).square()
 
+        apart = value - target
+        slope = apart.clamp(-1, 1) if config.value_loss == "huber" else 2 * apart
+        plain = error(value)
         if not config.value_clip:
-            return error(value)
-        clipped = before + (value - before).clamp(-config.value_clip, config.value_clip)
-        return torch.maximum(error(value), error(clipped))
+            return plain, slope
+        clipped = error(before + (value - before).clamp(-config.value_clip, config.value_clip))
+        # Where the error of the clipped value is the larger, the value is beyond the range.
+        return torch.maximum(plain, clipped), slope.masked_fill(clipped > plain, 0)
 
 
 def policy_loss(
-    change: Float[Tensor, " row"], advantage: Float[Tensor, " row"], clip: float
+    ratio: Float[Tensor, " row"], advantage: Float[Tensor, " row"], clip: float
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """Clipped surrogate loss −min(ρ A, clip(ρ) A) of each step, and ρ, from the change in log-probability."""
-    ratio = change.exp()
+    """Clipped surrogate loss −min(ρ A, clip(ρ) A) of each step, and its derivative by log ρ."""
     plain = ratio * advantage
     if not clip:
-        return -plain, ratio.detach()
-    return -torch.minimum(plain, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio.detach()
+        return -plain, -plain
+    clipped = ratio.clamp(1 - clip, 1 + clip) * advantage
+    # Where the clipped product is the smaller, the ratio is beyond the range.
+    return -torch.minimum(plain, clipped), (-plain).masked_fill(clipped < plain, 0)
 
 
 def standardised(
     values: Float[Tensor, "step sequence"], weight: Float[Tensor, "step sequence"]
 ) -> Float[Tensor, "step sequence"]:
     """Values standardised over the steps that count; unchanged if there are fewer than two."""
-    count = weight.sum()
+    count = float(weight.sum())
     if count < 2:
         return values
+    if count == values.numel():
+        deviation, mean = torch.std_mean(values)
+        return (values - mean) / (deviation + 1e-8)
     apart = values - (values * weight).sum() / count
     return apart / (((apart.square() * weight).sum() / (count - 1)).sqrt() + 1e-8)

@@ -110,7 +110,7 @@ class CartPole(Classic):
         pushed = (20.0 * action - 10.0 + 0.05 * np.square(turning) * sine) / 1.1
         angular = (9.8 * sine - cosine * pushed) / (0.5 * (4.0 / 3.0 - 0.1 * np.square(cosine) / 1.1))
         linear = pushed - 0.05 * angular * cosine / 1.1
-        self.state = self.state + 0.02 * np.stack([speed, linear, turning, angular])
+        self.state = self.state + 0.02 * np.array((speed, linear, turning, angular))
         return (np.abs(self.state[0]) > 2.4) | (np.abs(self.state[2]) > 12 * 2 * np.pi / 360)
 
     def reward(self, terminated: Bool[np.ndarray, " slot"]) -> Float[np.ndarray, " slot"]:
@@ -157,7 +157,7 @@ class Acrobot(Classic):
         phi1 = phi1 + 1.5 * gravity * np.cos(one - np.pi / 2) + phi2
         pulled = torque + d2 / d1 * phi1 - 0.5 * fast_one**2 * sine - phi2
         second = pulled / (0.25 + 1.0 - d2**2 / d1)
-        return np.stack([fast_one, fast_two, -(d2 * second + phi1) / d1, second])
+        return np.array((fast_one, fast_two, -(d2 * second + phi1) / d1, second))
 
     def reward(self, terminated: Bool[np.ndarray, " slot"]) -> Float[np.ndarray, " slot"]:
         return np.where(terminated, 0.0, -1.0)

@@ -5,7 +5,7 @@ A schedule is a function of the number of steps done, so a resumed run continues
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -19,6 +19,40 @@ class Adam(torch.optim.Adam):
     """Adam constructed without torch's compiler, which takes seconds to import: opening a run never steps."""
 
     add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; fused ones without what torch does around their kernel, which takes longer than small networks
+        take."""
+        own = [(group, [one for one in group["params"] if one.grad is not None]) for group in self.param_groups]
+        begun = all(self.state.get(one) for _, weights in own for one in weights)
+        if closure is not None or not begun or not all(group["fused"] for group, _ in own):
+            return super().step(closure)
+        for group, weights in own:
+            states = [self.state[one] for one in weights]
+            mean, square, largest, steps = (
+                [state[name] for state in states if name in state]
+                for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+            )
+            if not weights:
+                continue
+            torch._foreach_add_(steps, 1)
+            torch._fused_adam_(
+                weights,
+                [one.grad for one in weights],
+                mean,
+                square,
+                largest,
+                steps,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=group["amsgrad"],
+                maximize=False,
+            )
+        return None
 
 
 @dataclass(frozen=True)

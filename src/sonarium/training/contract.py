@@ -118,8 +118,12 @@ class Engine(Protocol):
     def descend(
         self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer, clip: float | None = None
     ) -> None:
-        """Clear the gradients of `optimiser`, backpropagate `loss`, average the gradients over ranks, clip their
-        norm to `clip` if given, and take one step."""
+        """Clear the gradients of `optimiser`, backpropagate `loss`, and take one `step`."""
+        ...
+
+    def step(self, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
+        """Average the gradients over ranks, clip their norm to `clip` if given, and take one step of
+        `optimiser`."""
         ...
 
     def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:

@@ -89,6 +89,9 @@ class FabricEngine:
     ) -> None:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.step(optimiser, clip)
+
+    def step(self, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
         if self.ranks > 1 or clip is not None:
             weights = [weight for group in optimiser.param_groups for weight in group["params"]]
             if self.ranks > 1:

@@ -36,6 +36,9 @@ class Rehearsal:
     ) -> None:
         """Do nothing: no gradients, no step."""
 
+    def step(self, optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
+        """Do nothing."""
+
     def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:
         return self.engine.share(rows)
 
