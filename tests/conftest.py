@@ -1,6 +1,8 @@
 """Setup of all tests: checks of shapes, one thread per process, the installed extension, and the optional
 folder of reference data."""
 
+import functools
+import inspect
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ install_import_hook(["sonarium", "sonarium_extension"], "typechecking.check")
 install_extension()
 
 torch.set_num_threads(1)
+# Every command line reads the sources of its settings anew for their help; these stay the same here.
+inspect.findsource = functools.cache(inspect.findsource)
 # Ctrl-C interrupts the tests and the commands that they run, even if the shell that started them ignores it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # No deadline: the first example of a compiled function waits for the compiler, and machines are shared.

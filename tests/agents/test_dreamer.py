@@ -18,6 +18,7 @@ from typechecking import unchecked
 import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.dreamer import BINS, Dreamer, DreamerConfig, TwoHot, complete, imagined_returns
 from sonarium.agents.evaluate import by_mode
+from sonarium.agents.observing.parts import Numbers
 from sonarium.agents.policy import policy_of
 from sonarium.agents.presets import DREAMER_ENTRY
 from sonarium.agents.replay import ReplayConfig
@@ -121,6 +122,12 @@ def episodes(agent: Dreamer, source: Rollouts, engine: Engine, count: int) -> li
     return kept
 
 
+def standardised(agent: Dreamer, shown: np.ndarray) -> np.ndarray:
+    [network] = agent.world.observer.parts
+    assert isinstance(network, Numbers) and network.standard is not None
+    return network.standard(torch.from_numpy(shown)[None])[0].numpy()
+
+
 @pytest.mark.parametrize(("burn", "wait"), [(0, 0), (0, 3), (2, 3), (2, 0)])
 def test_sequences_are_what_was_acted(burn, wait, tmp_path, guessing):
     config = replace(QUICK, learning_starts=10**6, replay=ReplayConfig(sequence_steps=3, burn_in=burn))
@@ -135,9 +142,9 @@ def test_sequences_are_what_was_acted(burn, wait, tmp_path, guessing):
         steps = np.flatnonzero(weights)
         assert int(found.counts[row]) == len(steps) + 1
         for step in steps.tolist():
-            np.testing.assert_array_equal(tokens[row, step], some.observation[step, row])
+            np.testing.assert_array_equal(tokens[row, step], standardised(agent, some.observation[step, row]))
             after = some.last[row] if step == steps[-1] else some.observation[step + 1, row]
-            np.testing.assert_array_equal(tokens[row, step + 1], after)
+            np.testing.assert_array_equal(tokens[row, step + 1], standardised(agent, after))
             assert float(found.reward[row, step + 1]) == some.reward[step, row]
             assert float(found.goes_on[row, step + 1]) == 1 - some.terminated[step, row]
             assert found.action[row, step + 1].tolist() == np.eye(2)[some.action[step, row]].tolist()

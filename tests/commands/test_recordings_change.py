@@ -51,6 +51,25 @@ def test_a_run_goes_on_with_the_recordings_that_it_began_with(speech, tmp_path):
         dispatch(["score", str(run)])
 
 
+def test_recordings_that_were_moved_are_found_again(speech, tmp_path):
+    run, there, here = tmp_path / "run", tmp_path / "there", tmp_path / "here"
+    speech.rename(there)
+    train(there, run)
+    there.rename(here)
+    said = "if it was moved, write its new path in '.*run.config.json'"
+    with pytest.raises(ValueError, match=said):
+        dispatch(["score", str(run)])
+    with pytest.raises(ValueError, match=said):
+        train(there, run, "--steps", 3)
+    config = json.loads((run / "config.json").read_text())
+    config["source"]["config"]["path"] = str(here)
+    (run / "config.json").write_text(json.dumps(config))
+    train(here, run, "--steps", 3)
+    with pytest.raises(ValueError) as caught:
+        train(there, tmp_path / "new")
+    assert "moved" not in str(caught.value)
+
+
 def test_groups_to_judge_on_can_be_named(speech, tmp_path, capsys):
     names = sorted({path.stem.split("_")[0] for path in speech.rglob("*.wav")})
     train(speech, tmp_path / "run", "--test-groups", names[0], names[1], "--validation-groups", names[2])

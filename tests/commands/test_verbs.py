@@ -58,8 +58,7 @@ def test_pictures_can_be_left_out(tmp_path):
     dispatch(
         ["train", "vae", "--world", "digits", "--steps", "1", "--no-pictures", "--run", str(tmp_path / "run")]
     )
-    assert [path.name for path in (tmp_path / "run" / "media").iterdir()] == ["training.png"]
-    assert (tmp_path / "run" / "card.md").exists()
+    assert (tmp_path / "run" / "card.md").exists() and not (tmp_path / "run" / "media").exists()
 
 
 @pytest.fixture

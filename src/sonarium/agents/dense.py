@@ -19,7 +19,6 @@ def applied(layer: nn.Module, rows: Tensor) -> Tensor:
     return rows.tanh() if isinstance(layer, nn.Tanh) else rows.relu()
 
 
-@torch.no_grad()
 def dense(network: nn.Sequential, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row output"]:
     """Outputs of linear layers, each followed by tanh, ReLU or nothing."""
     for layer in network:
@@ -27,15 +26,15 @@ def dense(network: nn.Sequential, rows: Float[Tensor, "row number"]) -> Float[Te
     return rows
 
 
-@torch.no_grad()
 def dense_vjp(
     network: nn.Sequential, rows: Float[Tensor, "row number"]
 ) -> tuple[Float[Tensor, "row output"], Backward]:
-    """The same outputs, and their vector–Jacobian product."""
+    """The same outputs without autograd, and their vector–Jacobian product."""
     trace = []
-    for layer in network:
-        given, rows = rows, applied(layer, rows)
-        trace.append((layer, given, rows))
+    with torch.no_grad():
+        for layer in network:
+            given, rows = rows, applied(layer, rows)
+            trace.append((layer, given, rows))
 
     def backward(gradient: Tensor) -> Tensor:
         with torch.no_grad():

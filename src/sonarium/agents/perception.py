@@ -5,8 +5,9 @@ Without memory each step is a sequence of its own. With memory, gradients flow t
 each starting from the agent's hidden state there (Hausknecht and Stone 2015, arXiv 1507.06527).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Sequences:
     state: Float[Tensor, "sequence unit"] | None = None
     """Hidden state of the GRU before the first step."""
 
-    def pick(self, rows: Int[Tensor, " some"]) -> "Sequences":
+    def pick(self, rows: Int[Tensor, " some"] | slice) -> "Sequences":
         """The sequences with these indices."""
         return Sequences(
             [part[:, rows] for part in self.parts],
@@ -188,11 +189,12 @@ def cut(
     return sequences, pieces
 
 
-def minibatches(count: int, parts: int, engine: Engine) -> Iterator[Int[Tensor, " some"] | None]:
-    """Indices of all sequences in random order, in at most `parts` minibatches; None stands for all at once."""
+def minibatches(count: int, parts: int, engine: Engine) -> tuple[Int[Tensor, " sequence"] | slice, list[slice]]:
+    """Random order of all sequences, and at most `parts` minibatches as ranges in it."""
     parts = min(parts, count)
     if parts == 1:
-        yield None
-        return
+        return slice(None), [slice(None)]
     order = torch.randperm(count, generator=engine.generator, device=engine.generator.device)
-    yield from order.tensor_split(parts)
+    size, longer = divmod(count, parts)
+    bounds = [part * size + min(part, longer) for part in range(parts + 1)]
+    return order, [slice(*ends) for ends in pairwise(bounds)]

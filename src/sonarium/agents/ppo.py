@@ -197,7 +197,7 @@ class Estimates:
     advantage: Float[Tensor, "step sequence"]
     target: Float[Tensor, "step sequence"]
 
-    def pick(self, rows: Int[Tensor, " some"]) -> "Estimates":
+    def pick(self, rows: Int[Tensor, " some"] | slice) -> "Estimates":
         return Estimates(*(values[:, rows] for values in vars(self).values()))
 
 
@@ -306,7 +306,8 @@ class PPO(Learner, Agent, Stochastic):
                 break
         self.updates += 1
         if config.normalise_observations:
-            self.observer.learn([part.flatten(0, 1)[acted.weight.flatten() > 0] for part in acted.parts])
+            counted = acted.weight.flatten() > 0
+            self.observer.learn([part[counted] for part in self.observer.rows(data.observation, self.device)])
         means = {name: torch.stack([terms[name] for terms in totals]).mean() for name in totals[0]}
         means["policy/updates"] = torch.tensor(float(len(totals)))
         counted = acted.weight > 0
@@ -365,9 +366,10 @@ class PPO(Learner, Agent, Stochastic):
         totals: list[dict[str, Tensor]],
     ) -> bool:
         """One epoch over the sequences; return whether it stopped early, at a KL divergence above the limit."""
-        for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
-            some = sequences if rows is None else sequences.pick(rows)
-            likewise = compared if rows is None else compared.pick(rows)
+        order, ranges = minibatches(sequences.first.shape[1], self.config.minibatches, engine)
+        sequences, compared = sequences.pick(order), compared.pick(order)
+        for rows in ranges:
+            some, likewise = sequences.pick(rows), compared.pick(rows)
             # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
             known, _ = self.perception.through(some)
             with torch.no_grad():
@@ -376,7 +378,8 @@ class PPO(Learner, Agent, Stochastic):
                 totals.append(terms)
                 if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
                     return True
-                self.optimiser.zero_grad()
+                if known.requires_grad:
+                    self.optimiser.zero_grad()
                 gradient = below(*gradients())
             if known.requires_grad:
                 known.backward(gradient)

@@ -194,7 +194,8 @@ class PQN(Learner, Agent, Stochastic):
         self.updates += 1
         if config.normalise_observations:
             counted = acted.weight.flatten() > 0
-            self.network.observer.learn([part.flatten(0, 1)[counted] for part in acted.parts])
+            parts = self.network.observer.rows(data.observation, self.device)
+            self.network.observer.learn([part[counted] for part in parts])
         return terms | {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
 
     @torch.no_grad()
@@ -215,9 +216,10 @@ class PQN(Learner, Agent, Stochastic):
     ) -> list[dict[str, Float[Tensor, ""]]]:
         """One epoch over the sequences."""
         found = []
-        for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
-            some, wanted = (sequences, returns) if rows is None else (sequences.pick(rows), returns[:, rows])
-            loss, terms = self.loss(some, wanted)
+        order, ranges = minibatches(sequences.first.shape[1], self.config.minibatches, engine)
+        sequences, returns = sequences.pick(order), returns[:, order]
+        for rows in ranges:
+            loss, terms = self.loss(sequences.pick(rows), returns[:, rows])
             engine.descend(loss, self.optimiser, self.config.gradient_clip or None)
             found.append(terms)
         return found

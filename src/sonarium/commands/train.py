@@ -63,7 +63,7 @@ class TrainFlags:
     """Number of machines (nodes) on which torchrun or srun starts processes; by default read from the
     environment."""
     pictures: bool = True
-    """Save pictures and sounds of what was learnt, in media/ of the run folder."""
+    """Save the training curves, and pictures and sounds of what was learnt, in media/ of the run folder."""
     json: bool = False
     """Print the final metrics as JSON."""
 

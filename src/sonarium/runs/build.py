@@ -128,7 +128,14 @@ def build(
         return Built(plan, agent, rollouts, remarks=(*remarks, *said))
     wanted = plan.source
     if plan.upstream is None:
-        world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
+        try:
+            world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
+        except ValueError as error:
+            path = getattr(wanted.config, "path", None)
+            if folder is None or not is_run(folder) or not path or Path(path).exists():
+                raise
+            where = folder / "config.json"
+            raise ValueError(f"{error}; if it was moved, write its new path in '{where}'") from None
     else:
         world = Codes(wanted.config, codes_below(plan.upstream, folder, progress))
     split = wanted.split

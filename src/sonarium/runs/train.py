@@ -240,8 +240,11 @@ def present(
     journal: Journal,
     step: int,
 ) -> None:
-    """Write a card that describes the run, the training curves, and pictures and sounds of what was learnt, to
-    the run folder and TensorBoard."""
+    """Write a card that describes the run, and with `pictures` the training curves, and pictures and sounds of
+    what was learnt, to the run folder and TensorBoard."""
+    write_whole(folder / "card.md", card(made, step))
+    if not pictures:
+        return
     # Deferred import: plotting is slow to import, and `--help` should not wait for it.
     from sonarium.report.album import put
     from sonarium.report.charts import curves
@@ -250,8 +253,7 @@ def present(
     figure = curves({made.plan.model: read_metrics(folder / "metrics.jsonl")})
     if figure is not None:
         put(folder / "media" / "training.png", png(figure))
-    write_whole(folder / "card.md", card(made, step))
-    if not pictures or made.clips is None or not len(made.clips.split.test):
+    if made.clips is None or not len(made.clips.split.test):
         return
     for medium in media_of(made, learner, folder, notify):
         enter(medium, folder / "media" / medium.file, journal, step)

@@ -64,9 +64,11 @@ class Numbers(Perceived):
         self.shape, self.width = space.shape, int(np.prod(space.shape))
         self.standard = RunningMeanStd(self.width) if standardise and isinstance(space, spaces.Box) else None
 
-    def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
-        rows = rows.reshape(len(rows), self.width)
-        return rows.float() if self.standard is None else self.standard(rows)
+    def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
+        return rows if self.standard is None else self.standard(rows.reshape(len(rows), self.width))
+
+    def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        return rows.reshape(len(rows), self.width).float()
 
     def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
         rows = targets if self.standard is None else self.standard.undone(targets)
