@@ -7,10 +7,8 @@ from sonarium.training.engine import FabricEngine
 def test_both_sides_take_the_same_steps(monkeypatch):
     monkeypatch.setattr(pqn, "UPDATES", 1)
     ours, theirs, steps = pqn.both()
-    taken, descend = [], FabricEngine.descend
-    monkeypatch.setattr(
-        FabricEngine, "descend", lambda engine, *words: taken.append(engine) or descend(engine, *words)
-    )
+    taken, step = [], FabricEngine.step
+    monkeypatch.setattr(FabricEngine, "step", lambda engine, *words: taken.append(engine) or step(engine, *words))
     ours()
     theirs()
     first, second = dict.fromkeys(taken)

@@ -68,3 +68,20 @@ def test_denormal_numbers_stay_outside_of_a_step():
     weight, engine = torch.nn.Parameter(torch.ones(3)), FabricEngine("cpu", "32", 0)
     engine.descend(weight.sum(), torch.optim.Adam([weight]))
     assert float(torch.tensor(1e-40) * 1) > 0
+
+
+@pytest.mark.parametrize("largest", [0.5, 1e3])
+def test_gradients_are_clipped_as_by_torch(largest):
+    engine = FabricEngine("cpu", "32", 0)
+    ours, theirs = ([torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 4), (5,), ())] for _ in range(2))
+    unused = torch.nn.Parameter(torch.ones(2))
+    factors = [torch.full_like(one, 2.0 + number) for number, one in enumerate(ours)]
+    loss = torch.stack([(one * factor).sum() for one, factor in zip(ours, factors, strict=True)]).sum()
+    engine.descend(loss, torch.optim.SGD([*ours, unused], 0.1), largest)
+    for one, factor in zip(theirs, factors, strict=True):
+        one.grad = factor.clone()
+    torch.nn.utils.clip_grad_norm_(theirs, largest)
+    torch.optim.SGD(theirs, 0.1).step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+    assert unused.grad is None and bool((unused == 1).all())

@@ -123,7 +123,9 @@ class Categoricals(Policy):
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
         *_, chosen, entropies = zip(*found, strict=True)
-        return sum(chosen), sum(entropies), backward  # pyright: ignore
+        if len(found) == 1:
+            return chosen[0], entropies[0], backward
+        return torch.stack(chosen).sum(0), torch.stack(entropies).sum(0), backward
 
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
         parts = zip(drawn.unbind(1), self.sizes, strict=True)
