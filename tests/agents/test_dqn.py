@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_engine import StubEngine
+from stub_engine import Resting, StubEngine
 from typechecking import unchecked
 
 import sonarium.rooms  # noqa: F401  registers the environments
@@ -21,7 +21,7 @@ from sonarium.agents.networks import previous_of
 from sonarium.agents.presets import DQN_ENTRY
 from sonarium.agents.replay import ReplayConfig
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
-from sonarium.agents.values import LOSSES
+from sonarium.agents.values import LOSSES, SLOPES
 from sonarium.models.optim import AdamConfig
 from sonarium.training.state import FileSegments, pack, unpack
 
@@ -221,6 +221,41 @@ def test_losses_are_the_written_ones():
     assert LOSSES.keys() == expected.keys()
     for name, loss in LOSSES.items():
         assert loss(apart, torch.zeros(4), reduction="none").tolist() == pytest.approx(expected[name])
+        value = apart.clone().requires_grad_()
+        [slope] = torch.autograd.grad(loss(value, torch.zeros(4), reduction="sum"), value)
+        assert torch.equal(SLOPES[name](apart), slope)
+
+
+@pytest.mark.parametrize("changes", [{}, {"memory": 5, "duelling": True}, {"duelling": True, "double": False}])
+def test_gradients_are_those_of_autograd(changes, tmp_path, guessing):
+    config = replace(
+        QUICK, layers=2, layer_norm=True, loss="huber", learning_starts=10**6, **changes,
+        replay=ReplayConfig(sequence_steps=4, burn_in=2 if "memory" in changes else 0),
+    )  # fmt: skip
+    agent, source, engine = begun(guessing(spaces.Discrete(3), wait=2), config, tmp_path)
+    for _ in range(2):
+        agent.update(next(source), engine)
+    for one in agent.online.parameters():
+        torch.nn.init.normal_(one, 0, 0.5)
+    sequences, burn = agent.sequences(agent.replay.sample(7)), config.replay.burn_in
+    agent.descend(sequences, agent.valued(sequences), Resting())
+    found = [one.grad for one in agent.online.parameters()]
+
+    states = agent.states(agent.online, sequences)
+    network, known = agent.online, agent.known(sequences, states)
+    hidden = network.hidden(known)
+    values = network.advantage(hidden)
+    if network.value is not None:
+        values = values - values.mean(1, keepdim=True) + network.value(hidden)
+    with torch.no_grad():
+        behind = agent.valued(sequences)
+        choosing = agent.behind(network, sequences, states) if config.double else behind
+        wanted = agent.wanted(sequences, choosing, behind)
+    chosen = values.gather(1, sequences.action[burn:].reshape(-1, 1)).view(wanted.shape)
+    loss = torch.nn.functional.smooth_l1_loss(chosen, wanted, reduction="none") * sequences.share[burn:]
+    expected = torch.autograd.grad(loss.sum(), [*network.parameters()])
+    for name, one, other in zip(dict(network.named_parameters()), found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}")
 
 
 def test_duelling_advantages_have_no_mean():

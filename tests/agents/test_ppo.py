@@ -10,7 +10,7 @@ import pytest
 import torch
 from guess import Guess
 from gymnasium import spaces
-from stub_engine import StubEngine
+from stub_engine import Resting, StubEngine
 
 import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.contract import alone, stacked
@@ -158,13 +158,6 @@ def test_gradients_are_those_of_autograd(acted, changes):
     expected = torch.autograd.grad((loss * weight.flatten()).sum() / weight.sum(), [*agent.parameters()])
     for name, one, other in zip(dict(agent.named_parameters()), found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}")
-
-
-class Resting(StubEngine):
-    """An engine that steps nowhere, and leaves the gradients."""
-
-    def step(self, optimiser, clip=None):
-        pass
 
 
 def test_policies_are_those_of_torch():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
-from stub_engine import StubEngine
+from stub_engine import Resting, StubEngine
 from typechecking import unchecked
 
 import sonarium.rooms  # noqa: F401  registers the environments
@@ -98,19 +98,27 @@ def test_the_state_after_the_rollout_is_the_one_that_acts_next():
 @pytest.mark.parametrize("vector", ["no", "auto"])
 @pytest.mark.parametrize("memory", [0, 6])
 def test_the_loss_is_that_of_the_actions_that_were_taken(vector, memory):
-    config = replace(QUICK, memory=memory, sequence_steps=3, epochs=1, minibatches=1)
+    config = replace(QUICK, memory=memory, sequence_steps=3, epochs=1, minibatches=1, duelling=bool(memory))
     agent, source, _ = begun("CartPole-v1", config, envs=3, rollout_steps=25, vector=vector)
     data = next(source)
     sequences = agent.perception.sequences(data, agent.device)
-    with torch.no_grad():
-        values = agent.network.of(agent.perception.through(sequences)[0]).unflatten(0, (25, 3)).numpy()
-        returns = torch.randn(25, 3, generator=torch.Generator().manual_seed(0))
-        loss, terms = agent.loss(sequences, returns)
-    chosen = np.take_along_axis(values, data.action[..., None], 2)[..., 0]
-    weight = np.ones((25, 3)) if data.acted is None else data.acted
-    expected = (np.square(chosen - returns.numpy()) * weight).sum() / weight.sum()
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert float(terms["value/mean"]) == pytest.approx((chosen * weight).sum() / weight.sum(), rel=1e-5)
+    returns = torch.randn(25, 3, generator=torch.Generator().manual_seed(0))
+    terms = agent.descend(sequences, returns, Resting())
+    found = [one.grad for one in agent.parameters()]
+    known, network = agent.perception.through(sequences)[0], agent.network
+    hidden = network.hidden(known)
+    values = network.advantage(hidden)
+    if network.value is not None:
+        values = values - values.mean(1, keepdim=True) + network.value(hidden)
+    chosen = values.gather(1, torch.from_numpy(data.action).reshape(-1, 1))[:, 0]
+    weight = torch.ones(75) if data.acted is None else torch.from_numpy(data.acted).flatten().float()
+    expected = ((chosen - returns.flatten()).square() * weight).sum() / weight.sum()
+    assert float(terms["loss/value"]) == pytest.approx(float(expected.detach()), rel=1e-5)
+    mean = (chosen.detach() * weight).sum() / weight.sum()
+    assert float(terms["value/mean"]) == pytest.approx(float(mean), rel=1e-5)
+    gradients = torch.autograd.grad(expected, [*agent.parameters()])
+    for name, one, other in zip(dict(agent.named_parameters()), found, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}")
 
 
 @pytest.mark.parametrize("changes", [{}, {"duelling": True, "recompute": True, "loss": "huber"}, {"memory": 16}])

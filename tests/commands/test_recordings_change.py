@@ -65,7 +65,7 @@ def test_recordings_that_were_moved_are_found_again(speech, tmp_path):
     config["source"]["config"]["path"] = str(here)
     (run / "config.json").write_text(json.dumps(config))
     train(here, run, "--steps", 3)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="there is no folder or manifest") as caught:
         train(there, tmp_path / "new")
     assert "moved" not in str(caught.value)
 

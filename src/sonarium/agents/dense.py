@@ -1,9 +1,9 @@
-"""Linear layers with their activations, and their vector–Jacobian product written out.
+"""Linear layers with layer normalisation and activations, and their vector–Jacobian product written out.
 
 Networks of agents are so small that autograd takes longer to record and replay them than their products take.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
@@ -14,20 +14,23 @@ Backward = Callable[[Tensor], Tensor]
 
 
 def applied(layer: nn.Module, rows: Tensor) -> Tensor:
+    """Output of a layer; that of tanh and ReLU is in place of the input."""
     if isinstance(layer, nn.Linear):
         return torch.addmm(layer.bias, rows, layer.weight.t())
-    return rows.tanh() if isinstance(layer, nn.Tanh) else rows.relu()
+    if isinstance(layer, nn.LayerNorm):
+        return layer(rows)
+    return rows.tanh_() if isinstance(layer, nn.Tanh) else rows.relu_()
 
 
-def dense(network: nn.Sequential, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row output"]:
-    """Outputs of linear layers, each followed by tanh, ReLU or nothing."""
+def dense(network: Iterable[nn.Module], rows: Float[Tensor, "row number"]) -> Float[Tensor, "row output"]:
+    """Outputs of a sequence of Linear, LayerNorm, Tanh and ReLU that does not begin with an activation."""
     for layer in network:
         rows = applied(layer, rows)
     return rows
 
 
 def dense_vjp(
-    network: nn.Sequential, rows: Float[Tensor, "row number"]
+    network: Iterable[nn.Module], rows: Float[Tensor, "row number"]
 ) -> tuple[Float[Tensor, "row output"], Backward]:
     """The same outputs without autograd, and their vector–Jacobian product."""
     trace = []
@@ -42,10 +45,23 @@ def dense_vjp(
                 if isinstance(layer, nn.Linear):
                     layer.weight.grad, layer.bias.grad = gradient.t().mm(given), gradient.sum(0)
                     gradient = gradient.mm(layer.weight)
+                elif isinstance(layer, nn.LayerNorm):
+                    gradient, layer.weight.grad, layer.bias.grad = normalised_vjp(layer, given, gradient)
                 elif isinstance(layer, nn.Tanh):
-                    gradient = torch.ops.aten.tanh_backward(gradient, made)
+                    torch.ops.aten.tanh_backward(gradient, made, grad_input=gradient)
                 else:
-                    gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
+                    torch.ops.aten.threshold_backward(gradient, made, 0, grad_input=gradient)
         return gradient
 
     return rows, backward
+
+
+def normalised_vjp(
+    layer: nn.LayerNorm, rows: Float[Tensor, "row number"], gradient: Float[Tensor, "row number"]
+) -> tuple[Float[Tensor, "row number"], Float[Tensor, " number"], Float[Tensor, " number"]]:
+    """Gradients of the input, the weight and the bias of layer normalisation."""
+    variance, mean = torch.var_mean(rows, 1, correction=0, keepdim=True)
+    scale = (variance + layer.eps).rsqrt()
+    standard, own = (rows - mean) * scale, gradient * layer.weight
+    apart = own - own.mean(1, keepdim=True) - standard * (own * standard).mean(1, keepdim=True)
+    return scale * apart, (gradient * standard).sum(0), gradient.sum(0)

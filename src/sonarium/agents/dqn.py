@@ -32,7 +32,7 @@ from sonarium.agents.replay import Replay, ReplayConfig, Replayed
 from sonarium.agents.returns import n_step_returns
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally
-from sonarium.agents.values import LOSSES, Values, discrete, epsilon_after, epsilon_greedy
+from sonarium.agents.values import LOSSES, SLOPES, Values, discrete, epsilon_after, epsilon_greedy
 from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.optim import AdamConfig, ScheduleConfig
@@ -345,19 +345,27 @@ class DQN(Learner, Agent, Stochastic):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "step sequence"], Float[Tensor, "step sequence"]]:
         """One gradient step: its loss, the values of the actions, and their targets."""
         config, burn = self.config, self.config.replay.burn_in
+        # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
         states = self.states(self.online, sequences)
-        values = self.values(self.online, sequences, states)
+        known = self.known(sequences, states)
         with torch.no_grad():
+            values, below = self.online.vjp(known)
             choosing = self.behind(self.online, sequences, states) if config.double else valued
             wanted = self.wanted(sequences, choosing, valued)
-        chosen = values.gather(2, sequences.action[burn:, :, None])[..., 0]
-        errors = LOSSES[config.loss](chosen, wanted, reduction="none")
-        loss = (errors * sequences.share[burn:]).sum()
-        engine.descend(loss, self.optimiser, config.gradient_clip or None)
+            action, share = sequences.action[burn:].reshape(-1, 1), sequences.share[burn:]
+            chosen = values.gather(1, action).view(share.shape)
+            loss = (LOSSES[config.loss](chosen, wanted, reduction="none") * share).sum()
+            slope = SLOPES[config.loss](chosen - wanted) * share
+            if known.requires_grad:
+                self.optimiser.zero_grad()
+            gradient = below(torch.zeros_like(values).scatter_(1, action, slope.view(-1, 1)))
+        if known.requires_grad:
+            known.backward(gradient)
+        engine.step(self.optimiser, config.gradient_clip or None)
         self.learnt += 1
         if int(self.learnt) % config.target_update_interval == 0:
             self.renew()
-        return loss.detach(), chosen.detach(), wanted
+        return loss, chosen, wanted
 
     @torch.no_grad()
     def renew(self) -> None:
@@ -427,15 +435,13 @@ class DQN(Learner, Agent, Stochastic):
         rest = network.gru(inputs[burn:], first[burn:], warm[-1] if burn else sequences.state)
         return torch.cat([warm, rest]) if burn else rest
 
-    def values(
-        self, network: Values, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None
-    ) -> Float[Tensor, "step sequence action"]:
-        """Q at each step past the burn-in."""
+    def known(
+        self, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None
+    ) -> Float[Tensor, "row number"]:
+        """Embedding of each step past the burn-in, as rows."""
         if states is None:
-            known = network.observer([part.flatten(0, 1) for part in sequences.parts])
-            return network.of(known).unflatten(0, sequences.first.shape)
-        states = states[self.config.replay.burn_in :]
-        return network.of(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+            return self.online.observer([part.flatten(0, 1) for part in sequences.parts])
+        return states[self.config.replay.burn_in :].flatten(0, 1)
 
     def behind(
         self, network: Values, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None

@@ -27,7 +27,7 @@ from sonarium.agents.policy import Categoricals
 from sonarium.agents.returns import bootstrapped, lambda_returns, values_after
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally
-from sonarium.agents.values import LOSSES, Values, discrete, epsilon_after, epsilon_greedy
+from sonarium.agents.values import LOSSES, SLOPES, Values, discrete, epsilon_after, epsilon_greedy
 from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.optim import AdamConfig, ScheduleConfig
@@ -219,24 +219,32 @@ class PQN(Learner, Agent, Stochastic):
         order, ranges = minibatches(sequences.first.shape[1], self.config.minibatches, engine)
         sequences, returns = sequences.pick(order), returns[:, order]
         for rows in ranges:
-            loss, terms = self.loss(sequences.pick(rows), returns[:, rows])
-            engine.descend(loss, self.optimiser, self.config.gradient_clip or None)
-            found.append(terms)
+            found.append(self.descend(sequences.pick(rows), returns[:, rows], engine))
         return found
 
-    def loss(
-        self, sequences: Sequences, returns: Float[Tensor, "step sequence"]
-    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The loss of a minibatch, and its terms."""
+    def descend(
+        self, sequences: Sequences, returns: Float[Tensor, "step sequence"], engine: Engine
+    ) -> dict[str, Float[Tensor, ""]]:
+        """One gradient step: terms of its loss."""
+        # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
         known, _ = self.perception.through(sequences)
-        chosen = self.network.of(known).gather(1, sequences.drawn.flatten(0, 1))[:, 0]
-        wanted, weight = returns.flatten(), sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
-        loss = LOSSES[self.config.loss](chosen, wanted, reduction="none") @ weight
-        value = chosen.detach()
-        return loss, {
-            "loss/value": loss.detach(),
-            "value/error": (value - wanted).abs() @ weight,
-            "value/mean": value @ weight,
+        with torch.no_grad():
+            values, below = self.network.vjp(known)
+            action, wanted = sequences.drawn.flatten(0, 1), returns.flatten()
+            weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
+            chosen = values.gather(1, action)[:, 0]
+            error = chosen - wanted
+            slope = SLOPES[self.config.loss](error) * weight
+            if known.requires_grad:
+                self.optimiser.zero_grad()
+            gradient = below(torch.zeros_like(values).scatter_(1, action, slope[:, None]))
+        if known.requires_grad:
+            known.backward(gradient)
+        engine.step(self.optimiser, self.config.gradient_clip or None)
+        return {
+            "loss/value": LOSSES[self.config.loss](chosen, wanted, reduction="none") @ weight,
+            "value/error": error.abs() @ weight,
+            "value/mean": chosen @ weight,
         }
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonarium.agents.dense import Backward, applied, dense, dense_vjp
 from sonarium.agents.networks import EpisodeGRU, hidden
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
@@ -26,6 +27,12 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "absolute": functional.l1_loss,
 }
 """Losses of the TD error."""
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "huber": lambda error: error.clamp(-1, 1),
+    "squared": lambda error: 2 * error,
+    "absolute": torch.sign,
+}
+"""Derivatives of the losses by the value, from the TD error, value − target."""
 
 
 class Values(nn.Module):
@@ -52,11 +59,26 @@ class Values(nn.Module):
         self.value = nn.Linear(width, 1) if duelling else None
 
     def of(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row action"]:
-        known = self.hidden(known)
-        advantage = self.advantage(known)
+        known = dense(self.hidden, known)
+        advantage = applied(self.advantage, known)
         if self.value is None:
             return advantage
-        return self.value(known) + advantage - advantage.mean(1, keepdim=True)
+        return applied(self.value, known) + advantage - advantage.mean(1, keepdim=True)
+
+    def vjp(self, known: Float[Tensor, "row number"]) -> tuple[Float[Tensor, "row action"], Backward]:
+        """The same without autograd, and a function from its gradient to that of the embedding, which sets those
+        of the weights."""
+        known, below = dense_vjp(self.hidden, known)
+        advantage, below_advantage = dense_vjp([self.advantage], known)
+        if self.value is None:
+            return advantage, lambda gradient: below(below_advantage(gradient))
+        value, below_value = dense_vjp([self.value], known)
+
+        def backward(gradient: Tensor) -> Tensor:
+            apart = gradient - gradient.mean(1, keepdim=True)
+            return below(below_advantage(apart) + below_value(gradient.sum(1, keepdim=True)))
+
+        return value + advantage - advantage.mean(1, keepdim=True), backward
 
 
 def discrete(space: Space, name: str) -> spaces.Discrete:

@@ -131,7 +131,7 @@ def build(
         try:
             world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
         except ValueError as error:
-            path = getattr(wanted.config, "path", None)
+            path = to_json(wanted.config).get("path")
             if folder is None or not is_run(folder) or not path or Path(path).exists():
                 raise
             where = folder / "config.json"
