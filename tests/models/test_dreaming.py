@@ -15,6 +15,7 @@ from sonarium.features.tokens import LogMelTokens
 from sonarium.features.waveform import sounding
 from sonarium.models.contrast import ContrastConfig, contrast
 from sonarium.models.dreaming import Dreaming, DreamingConfig
+from sonarium.models.latent import Categorical
 from sonarium.models.objectives import Dream, Observed, Twister, alike, correlation, kl
 from sonarium.models.rssm import Rollout
 from sonarium.worlds.contract import Batch, Signal
@@ -376,7 +377,7 @@ def test_a_joint_prior_learns_the_modes_of_sound_as_it_is_followed():
     own, data = learner(), batch(0, LENGTHS)
     found, _, modes = own.observed(data, StubEngine(0))
     assert own.joint is not None and modes is not None
-    loss = own.joint_loss(modes, found.inside, StubEngine(0))
+    loss = own.joint_loss(modes.learnt, found.inside, StubEngine(0))
     rollout = own.followed(own.encoder(own.tokens(data.signal, data.lengths)), None)
     raw = own.joint(rollout.h, rollout.z)
     each = (
@@ -397,6 +398,29 @@ def test_a_joint_prior_learns_the_modes_of_sound_as_it_is_followed():
     rate, model = (one.param_groups[0]["lr"] for one in (own.joint_optimiser, own.optimiser))
     share = model / own.config.adam.learning_rate
     assert 0 < share < 1 and rate == pytest.approx(own.config.heads.joint_learning_rate * share**0.5)
+
+
+def test_a_joint_prior_may_learn_the_modes_of_augmented_sound():
+    """Those of the first view, whose posterior is trained, too; the decoder and all else stay the same."""
+    data = batch(0, LENGTHS)
+    own, plain = (learner(replace(changed(heads={"joint_views": one}), burn_in=0)) for one in (True, False))
+    observed, _, modes = own.observed(data, StubEngine(0))
+    _, _, clear = plain.observed(data, StubEngine(0))
+    assert modes is not None and clear is not None and clear.clear is clear.learnt
+    assert torch.equal(modes.clear.h, clear.clear.h) and torch.equal(modes.clear.z, clear.clear.z)
+    assert not torch.equal(modes.learnt.h, modes.clear.h)
+    # Later states depend on the noise before them.
+    latent = own.dynamics.latent
+    assert isinstance(latent, Categorical)
+    first = latent.split(observed.rollout.posterior).argmax(-1)[:, 0]
+    assert torch.equal(latent.split(modes.learnt.z).argmax(-1)[:, 0], first)
+    for each in (own, plain):
+        each.update(data, StubEngine(0))
+    weights = plain.state_dict()
+    differing = {name for name, value in own.state_dict().items() if not torch.equal(value, weights[name])}
+    assert differing and all(name.startswith("joint.") for name in differing)
+    with pytest.raises(ValueError, match="joint_views=True, views=1: no sound is augmented"):
+        changed(heads={"joint_views": True}, augmentation={"views": 1})
 
 
 def test_gaussian_states_have_no_joint_prior():
@@ -554,7 +578,7 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
     found, tokens, modes = own.observed(data, StubEngine(0))
     assert modes is not None
     terms = own.head_losses(found, modes, tokens, data, StubEngine(0), live=False)
-    feature, burn = modes.feature, own.burn_in
+    feature, burn = modes.clear.feature, own.burn_in
     reward, goes_on = own.predict_reward(feature), own.predict_continue(feature)
     assert reward.shape == (CLIPS, TOKENS - burn, 1) and goes_on.shape == (CLIPS, TOKENS - burn)
     errors, ends = [], []

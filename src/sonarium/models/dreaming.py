@@ -11,7 +11,7 @@ Tokens (`features/tokens.py`) are slices of a log-mel spectrogram, or codes of a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -68,6 +68,9 @@ class HeadsConfig:
     joint_prior: bool = True
     """Sample futures of categorical states from a joint prior, trained on frozen states, instead of the prior of
     the objective, whose variables are independent."""
+    joint_views: bool = False
+    """Train the joint prior on the states of augmented sound (the input view), not of clear sound; for recordings
+    of minutes, which it would otherwise memorise."""
     joint_units: Annotated[int, Range(1, 2**13)] = 128
     """Hidden units of the joint prior."""
     joint_learning_rate: Annotated[float, Range(0, above=True)] = 1e-2
@@ -115,12 +118,23 @@ class DreamingConfig:
                 "a transformer has no open-loop prior of every token at once: give --no-kl-ahead, and a "
                 "--predictor other than prior"
             )
+        if self.heads.joint_views and self.augmentation.views == 1:
+            raise ValueError("joint_views=True, views=1: no sound is augmented; leave out one of the two")
 
     @property
     def further(self) -> bool:
         """Whether the objective unrolls the prior from every token."""
         own = self.objective
         return own.objective == "dreaming" and own.horizon > 0 and (own.kl_ahead or own.predictor == "prior")
+
+
+class Modes(NamedTuple):
+    """States with each z the mode, without gradients."""
+
+    clear: Rollout
+    """Those of tokens without view augmentation."""
+    learnt: Rollout
+    """Those that the joint prior learns: the same, or with `joint_views` those of the input view."""
 
 
 def complete(config: DreamingConfig, world: World, steps: int) -> DreamingConfig:
@@ -220,7 +234,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         if self.heads_optimiser is not None:
             engine.descend(torch.stack([*frozen.values()]).sum(), self.heads_optimiser, config.clip)
         if self.joint_optimiser is not None and modes is not None:
-            frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
+            frozen["loss/joint_prior"] = self.joint_loss(modes.learnt, observed.inside, engine)
             for group in self.joint_optimiser.param_groups:
                 # Slower than the model's decay: only when the states have settled can the joint prior catch up.
                 group["lr"] = config.heads.joint_learning_rate * config.schedule.fraction(int(self.updates)) ** 0.5
@@ -242,9 +256,9 @@ class Dreaming(TokenModel[DreamingConfig]):
 
     def observed(
         self, data: Batch, engine: Engine
-    ) -> tuple[Observed, Float[Tensor, "clip token number"], Rollout | None]:
+    ) -> tuple[Observed, Float[Tensor, "clip token number"], Modes | None]:
         """After the burn-in: states and targets; tokens without view augmentation; and, if there is a joint prior,
-        the states of these tokens with each z the mode, as it meets them in use."""
+        states with each z the mode, as it meets them in use."""
         config, clear = self.config, self.features(data)
         heard = self.in_babble(clear, engine)
         tokens = self.front.tokens(heard[0])
@@ -259,13 +273,15 @@ class Dreaming(TokenModel[DreamingConfig]):
         # A whole clip may be shorter than a piece.
         missing = max(0, burn + 2 - count)
         if missing:
-            tokens, target, actions = (
-                functional.pad(one, (0, 0, 0, missing)) for one in (tokens, target, actions)
+            tokens, given, target, actions = (
+                functional.pad(one, (0, 0, 0, missing)) for one in (tokens, given, target, actions)
             )
         modes = None
         if self.joint is not None:
             with torch.no_grad(), engine.autocast():
-                modes = self.dynamics.observe(self.encoder(tokens), actions).since(burn)
+                seen = (tokens, given) if config.heads.joint_views else (tokens,)
+                found = [self.dynamics.observe(self.encoder(one), actions).since(burn) for one in seen]
+            modes = Modes(found[0], found[-1])
         tokens, target = tokens[:, burn:], target[:, burn:]
         same = alike(engine.gather(tokens), config.objective.alike_below, self.front.slots)
         return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens, modes
@@ -336,11 +352,11 @@ class Dreaming(TokenModel[DreamingConfig]):
         return self.dynamics.observe(embedded[:, burn:], actions[:, burn:], noise[:, burn:], None, state)
 
     def head_losses(
-        self, observed: Observed, modes: Rollout | None, tokens: Tensor, data: Batch, engine: Engine, live: bool
+        self, observed: Observed, modes: Modes | None, tokens: Tensor, data: Batch, engine: Engine, live: bool
     ) -> dict[str, Float[Tensor, ""]]:
         """Losses of the heads that train the states, or of those that do not. The latter are trained on the states
-        that they meet in use: `modes`, if futures consist of these."""
-        rollout, found = observed.rollout if live or modes is None else modes, {}
+        that they meet in use: modes, if futures consist of these."""
+        rollout, found = observed.rollout if live or modes is None else modes.clear, {}
         feature = rollout.feature if live else rollout.feature.detach()
         heads, burn = self.heads(live), self.config.burn_in
         with engine.autocast():
