@@ -8,7 +8,8 @@ PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch withou
 actor-critic (Huang et al. 2022, arXiv 2205.09123).
 
 With `memory`, a GRU reads the observation with the previous action and reward, and minibatches consist of
-sequences (`agents/perception.py`).
+sequences (`agents/perception.py`). Each loss returns its derivative as well; autograd is used below the heads only
+(`agents/dense.py`).
 """
 
 from collections.abc import Callable, Mapping
