@@ -318,6 +318,15 @@ def test_features_of_each_window_are_computed_once(monkeypatch):
     assert rows == [2] * 5
 
 
+@pytest.mark.parametrize(
+    ("changes", "threads"),
+    [({}, 1), ({"units": 512}, None), ({"memory": 4}, None), ({"sound_rate": 8000}, None)],
+)
+def test_small_networks_of_numbers_train_on_one_thread(changes, threads):
+    seen = spaces.Box(-1, 1, (2, 2000) if "sound_rate" in changes else (3,), np.float32)
+    assert PPO(replace(QUICK, **changes), seen, spaces.Discrete(2)).threads == threads
+
+
 @pytest.mark.parametrize("preset", PPO_ENTRY.presets)
 def test_each_preset_takes_its_rollouts(preset):
     recipe = PPO_ENTRY.recipes[preset]

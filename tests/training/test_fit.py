@@ -135,6 +135,23 @@ def test_a_thread_trains_as_the_main_one(blots, tmp_path):
     assert read_metrics(tmp_path / "thread" / "metrics.jsonl") == read_metrics(tmp_path / "main" / "metrics.jsonl")
 
 
+@pytest.mark.parametrize(("most", "used"), [(None, 2), (1, 1), (8, 2)])
+def test_threads_are_limited_while_it_trains(most, used, blots, tmp_path):
+    seen: list[int] = []
+
+    def change(learner):
+        update, learner.threads = learner.update, most
+        learner.update = lambda *words: seen.append(torch.get_num_threads()) or update(*words)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(blots, tmp_path / "run", steps=2, change=change)
+        assert torch.get_num_threads() == 2 and seen == [used, used]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_more_steps_go_on_and_fewer_are_refused(blots, tmp_path):
     train(blots, tmp_path / "run", steps=10)
     extended = train(blots, tmp_path / "run", steps=STEPS)

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
-from sonarium.agents.networks import Remembered, previous_of
+from sonarium.agents.networks import Remembered, previous_of, threads_for
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
 from sonarium.agents.priorities import sequence_priority
@@ -210,6 +210,7 @@ class DQN(Learner, Agent, Stochastic):
         )
         self.replay = Replay(config.replay, observer.space, [MEMORY])
         self.tally = Tally()
+        self.threads = threads_for(config.units, observer, self.online.gru)
         # Schedules depend on the number of rollouts, the target network on that of gradient steps.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("learnt", torch.zeros((), dtype=torch.long))

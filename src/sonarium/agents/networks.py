@@ -61,6 +61,13 @@ def hidden(
     return nn.Sequential(*made)
 
 
+def threads_for(units: int, *below: nn.Module | None) -> int | None:
+    """Maximum number of CPU threads in training for hidden layers of this many units, with these networks below
+    them: one if the layers are small and no other has weights."""
+    others = [weight for network in below if network is not None for weight in network.parameters()]
+    return None if others or units > 128 else 1
+
+
 def orthogonal(layer: nn.Linear, gain: float) -> None:
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.dense import dense, dense_vjp
-from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal
+from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal, threads_for
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
 from sonarium.agents.policy import policy_of
@@ -231,6 +231,7 @@ class PPO(Learner, Agent, Stochastic):
         )
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.tally = Tally()
+        self.threads = threads_for(config.units, self.observer, self.gru)
 
     def restart(self) -> None:
         self.updates.zero_()

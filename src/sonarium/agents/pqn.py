@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
-from sonarium.agents.networks import Remembered, RunningMeanStd
+from sonarium.agents.networks import Remembered, RunningMeanStd, threads_for
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
 from sonarium.agents.policy import Categoricals
@@ -139,6 +139,7 @@ class PQN(Learner, Agent, Stochastic):
         )
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.tally = Tally()
+        self.threads = threads_for(config.units, observer, self.network.gru)
 
     def restart(self) -> None:
         self.updates.zero_()

@@ -20,6 +20,7 @@ from sonarium.agents.presets import DQN_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts
 from sonarium.bench.timing import case, interleaved
 from sonarium.training.engine import FabricEngine
+from sonarium.training.fit import limited
 from sonarium.training.state import FileSegments
 
 ENV = "CartPole-v1"
@@ -55,8 +56,9 @@ def both(folder: Path) -> tuple[Callable[[], object], Callable[[], object], int]
     )  # fmt: skip
 
     def ours() -> None:
-        for _ in range(ROLLOUTS):
-            agent.update(next(source), engine)
+        with limited(agent.threads):
+            for _ in range(ROLLOUTS):
+                agent.update(next(source), engine)
         assert all(bool(one.isfinite().all()) for one in agent.parameters())
 
     def theirs() -> None:

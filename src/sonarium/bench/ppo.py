@@ -1,7 +1,8 @@
 """Environment steps per second of PPO, updates included, compared with Stable-Baselines3 at the same settings.
 
 Both sides act in CartPole-v1 with the settings of RL Baselines3 Zoo and learn from the same number of steps. Ours
-acts in the vector environment, Stable-Baselines3 in copies in one process, as each of them does by default.
+acts in the vector environment on one thread, Stable-Baselines3 in copies in one process on all threads, as each of
+them does by default.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sonarium.agents.rollout import RolloutConfig, Rollouts
 from sonarium.bench.timing import case, interleaved
 from sonarium.models.optim import ScheduleConfig
 from sonarium.training.engine import FabricEngine
+from sonarium.training.fit import limited
 
 ENV = "CartPole-v1"
 UPDATES = 20
@@ -55,8 +57,9 @@ def both(epochs: int) -> tuple[Callable[[], object], Callable[[], object], int]:
     )  # fmt: skip
 
     def ours() -> None:
-        for _ in range(UPDATES):
-            agent.update(next(source), engine)
+        with limited(agent.threads):
+            for _ in range(UPDATES):
+                agent.update(next(source), engine)
         assert all(bool(one.isfinite().all()) for one in agent.parameters())
 
     def theirs() -> None:

@@ -17,6 +17,7 @@ from sonarium.agents.rollout import RolloutConfig, Rollouts
 from sonarium.bench.timing import case, interleaved
 from sonarium.models.optim import ScheduleConfig
 from sonarium.training.engine import FabricEngine
+from sonarium.training.fit import limited
 
 ENV = "CartPole-v1"
 UPDATES = 10
@@ -54,8 +55,9 @@ def training(entry: AgentEntry, config: Any, rollouts: RolloutConfig) -> Callabl
     source.attach(agent, engine)
 
     def train() -> None:
-        for _ in range(UPDATES):
-            agent.update(next(source), engine)
+        with limited(agent.threads):
+            for _ in range(UPDATES):
+                agent.update(next(source), engine)
         assert all(bool(one.isfinite().all()) for one in agent.parameters())
 
     return train

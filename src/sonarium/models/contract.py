@@ -34,6 +34,8 @@ class Learner(nn.Module, ABC):
     validated_by: str = ""
     """Validation metric (lower is better) that selects the best weights; by default the first that `update`
     returns."""
+    threads: int | None = None
+    """Maximum number of CPU threads in training; None sets no limit. Small networks are faster with one."""
 
     def check(self, source: Source) -> Sequence[str]:
         """Refuse a source that it cannot train on, before anything is written; return remarks for the user."""

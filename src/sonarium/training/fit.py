@@ -354,6 +354,18 @@ class Training:
                 raise Interrupted(step)
 
 
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Limit the number of CPU threads of torch; None sets no limit."""
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(min(before, threads))
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def fit(
     learner: Learner,
     source: Source,
@@ -382,7 +394,8 @@ def fit(
                 with stop_on_request() as stopping:
                     training.prepare(start, stopping)
                     learner.train()
-                    training.go(start, steps, journal, stopping)
+                    with limited(learner.threads):
+                        training.go(start, steps, journal, stopping)
                     if not steps:
                         training.save(0)
             learner.eval()
