@@ -27,3 +27,11 @@ def test_both_sides_take_the_same_steps(monkeypatch):
     monkeypatch.setattr(torch.optim.Adam, "step", counting("theirs", torch.optim.Adam.step))
     theirs()
     assert steps == 512 and taken == {"ours": 6, "theirs": 6}
+
+
+def test_in_rooms_it_learns_from_each_rollout(monkeypatch):
+    from sonarium.bench import ppo
+
+    monkeypatch.setattr(ppo, "ROOMS", 2)
+    learning, acting, steps = ppo.in_rooms()
+    assert steps == 64 and "loss/policy" in learning() and acting().reward.size == steps
