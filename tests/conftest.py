@@ -40,8 +40,8 @@ def pytest_runtest_setup() -> None:
 
 
 COMPILING = (
-    "rooms/", "agents/", "play/", "bench/test_rooms", "bench/test_rollout", "bench/test_ppo", "contracts/test_rooms",
-    "commands/test_play",
+    "rooms/", "agents/", "play/", "bench/test_rooms", "bench/test_rollout", "bench/test_ppo",
+    "contracts/test_rooms", "commands/test_play",
 )  # fmt: skip
 """Tests that compile the kernels of room acoustics, which takes half a minute in a fresh clone."""
 

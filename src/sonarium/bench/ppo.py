@@ -49,7 +49,7 @@ def in_rooms() -> tuple[Callable[[], dict[str, Any]], Callable[[], Rollout], int
     """Functions that collect a rollout in rooms and learn from it, and that only collect one; and its number of
     steps."""
     entry = PPO_ENTRY
-    rollouts = replace(RolloutConfig(SEEK), **entry.recipes["seek"].rollouts | {"envs": ROOMS})
+    rollouts = replace(RolloutConfig(SEEK), **{**entry.recipes["seek"].rollouts, "envs": ROOMS})
     made = gymnasium.make(SEEK)
     config = replace(entry.presets["seek"](), schedule=ScheduleConfig())
     agent: Any = entry.build(config, made.observation_space, made.action_space)
