@@ -16,7 +16,7 @@ import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
 from sonarium.agents.networks import EpisodeGRU, RunningMeanStd
-from sonarium.agents.perception import Sequences
+from sonarium.agents.perception import Sequences, cut
 from sonarium.agents.policy import Gaussian, policy_of
 from sonarium.agents.ppo import PPO, Estimates, PPOConfig, policy_loss, standardised
 from sonarium.agents.presets import PPO_ENTRY
@@ -89,6 +89,16 @@ def test_the_loss_of_the_value_is_the_written_equation(kind, clip):
     for row in range(40):
         assert float(found[row]) == pytest.approx(written(row, value[row]))
         assert float(slope[row]) == pytest.approx(sloping(partial(written, row), value[row]), abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["squared", "huber"])
+def test_within_its_range_a_clipped_value_has_the_gradient_of_the_value(kind):
+    """In 32 bits, too, where before + (value − before) differs from the value by rounding."""
+    agent = PPO(replace(QUICK, value_loss=kind, value_clip=10.0), spaces.Discrete(2), spaces.Discrete(2))
+    before, value, target = torch.randn(3, 20_000)
+    found, slope = agent.value_loss(value.requires_grad_(), before, 5 * target)
+    [expected] = torch.autograd.grad(found.sum(), value)
+    torch.testing.assert_close(slope.detach(), expected)
 
 
 def sloping(function: Callable[[float], float], at: float) -> float:
@@ -316,6 +326,27 @@ def test_features_of_each_window_are_computed_once(monkeypatch):
     agent.update(data, engine)
     # The observations acted on, and those after the last step of each environment.
     assert rows == [2] * 5
+
+
+@pytest.mark.parametrize("seen", [spaces.Discrete(3, start=5), spaces.Box(-1, 1, (2,))])
+def test_padding_of_sequences_changes_nothing(seen):
+    """Sequences of three steps from rollouts of eight; zeros need not be in the space."""
+    torch.manual_seed(0)
+    agent = PPO(replace(QUICK, memory=4, sequence_steps=3, minibatches=1), seen, spaces.Discrete(2))
+    rows = np.stack([seen.sample() for _ in range(16)]).reshape(8, 2, *seen.shape)
+    parts = [part.unflatten(0, (8, 2)) for part in agent.observer.rows(rows, torch.device("cpu"))]
+    drawn, first = torch.zeros(8, 2, 1, dtype=torch.long), torch.zeros(8, 2, dtype=torch.bool)
+    previous, state = torch.zeros(8, 2, agent.policy.width + 1), torch.zeros(2, 4)
+    acted = Sequences(parts, drawn, first, torch.ones(8, 2), previous, state)
+    with torch.no_grad():
+        outputs, _, states = agent.through(acted)
+        assert states is not None
+        sequences, likewise = cut(acted, states, 3)
+        found = agent.through(sequences)[0].unflatten(0, (3, 6))
+    assert sequences.weight.sum() == 16 and sequences.weight[2, 4:].tolist() == [0, 0]
+    expected = likewise(outputs.unflatten(0, (8, 2)))
+    counted = sequences.weight > 0
+    torch.testing.assert_close(found[counted], expected[counted])
 
 
 @pytest.mark.parametrize(

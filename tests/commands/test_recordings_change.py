@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,13 +62,27 @@ def test_recordings_that_were_moved_are_found_again(speech, tmp_path):
         dispatch(["score", str(run)])
     with pytest.raises(ValueError, match=said):
         train(there, run, "--steps", 3)
-    config = json.loads((run / "config.json").read_text())
-    config["source"]["config"]["path"] = str(here)
-    (run / "config.json").write_text(json.dumps(config))
+    for wrong in (run, tmp_path / "new"):
+        with pytest.raises(ValueError, match="there is no folder or manifest") as caught:
+            train(tmp_path / "nowhere", wrong)
+        assert "moved" not in str(caught.value)
+    # The path is ignored only where nothing is any more, and only for the same recordings.
+    other = tmp_path / "other"
+    shutil.copytree(here, other)
+    write(other / WORDS[0] / "aaron_1.wav", 0.5, seed=99)
+    with pytest.raises(ValueError, match="does not hold the recordings that '.*run' began with"):
+        train(other, run, "--steps", 3)
     train(here, run, "--steps", 3)
-    with pytest.raises(ValueError, match="there is no folder or manifest") as caught:
-        train(there, tmp_path / "new")
-    assert "moved" not in str(caught.value)
+    dispatch(["score", str(run)])
+    here.rename(there)
+    config = json.loads((run / "config.json").read_text())
+    assert config["source"]["config"]["path"] == str(here)
+    config["source"]["config"]["path"] = str(there)
+    (run / "config.json").write_text(json.dumps(config))
+    train(there, run, "--steps", 4)
+    shutil.copytree(there, here)
+    with pytest.raises(ValueError, match="source.config.path: .* in the folder, .* now"):
+        train(here, run, "--steps", 5)
 
 
 def test_groups_to_judge_on_can_be_named(speech, tmp_path, capsys):

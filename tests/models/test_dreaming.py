@@ -419,8 +419,11 @@ def test_a_joint_prior_may_learn_the_modes_of_augmented_sound():
     weights = plain.state_dict()
     differing = {name for name, value in own.state_dict().items() if not torch.equal(value, weights[name])}
     assert differing and all(name.startswith("joint.") for name in differing)
-    with pytest.raises(ValueError, match="joint_views=True, views=1: no sound is augmented"):
+    with pytest.raises(ValueError, match="joint_views=True, views=1: there is no augmented view"):
         changed(heads={"joint_views": True}, augmentation={"views": 1})
+    for without in ({"heads": {"joint_prior": False}}, {"dynamics": {"latent": "gaussian"}}):
+        with pytest.raises(ValueError, match="joint_views=True: there is no joint prior"):
+            changed(**{**without, "heads": {"joint_views": True, **without.get("heads", {})}})
 
 
 def test_gaussian_states_have_no_joint_prior():

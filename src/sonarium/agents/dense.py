@@ -1,6 +1,7 @@
 """Linear layers with layer normalisation and activations, and their vector–Jacobian product written out.
 
-Networks of agents are so small that autograd takes longer to record and replay them than their products take.
+Networks of agents are so small that autograd takes longer to record and replay them than their matrix products
+take.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,15 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Backward = Callable[[Tensor], Tensor]
-"""From the gradient of the outputs to that of the inputs; sets the gradients of the weights."""
+"""From the gradient of the outputs, which it may overwrite, to that of the inputs; sets the gradients of the
+weights."""
 
 
 def applied(layer: nn.Module, rows: Tensor) -> Tensor:
-    """Output of a layer; that of tanh and ReLU is in place of the input."""
+    """Output of a layer; tanh and ReLU overwrite their input."""
     if isinstance(layer, nn.Linear):
         return torch.addmm(layer.bias, rows, layer.weight.t())
     if isinstance(layer, nn.LayerNorm):
         return layer(rows)
+    assert isinstance(layer, nn.Tanh | nn.ReLU), layer
     return rows.tanh_() if isinstance(layer, nn.Tanh) else rows.relu_()
 
 

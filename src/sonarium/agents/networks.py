@@ -62,8 +62,8 @@ def hidden(
 
 
 def threads_for(units: int, *below: nn.Module | None) -> int | None:
-    """Maximum number of CPU threads in training for hidden layers of this many units, with these networks below
-    them: one if the layers are small and no other has weights."""
+    """Maximum number of CPU threads in training: 1 if the hidden layers have at most 128 units and the networks
+    below have no weights, otherwise no limit."""
     others = [weight for network in below if network is not None for weight in network.parameters()]
     return None if others or units > 128 else 1
 

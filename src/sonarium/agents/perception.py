@@ -173,16 +173,21 @@ def cut(
     # The hidden state before the first step of each sequence.
     before = torch.cat([acted.state[None], states[:-1]])[::length]
 
+    lacking = -steps % length
+
     def pieces(values: Tensor) -> Tensor:
-        lacking = -steps % length
-        padded = torch.cat([values, values.new_zeros(lacking, *values.shape[1:])]) if lacking else values
+        # Zeros need not be in the space of an observation.
+        padded = torch.cat([values, values[-1:].expand(lacking, *values.shape[1:])]) if lacking else values
         return padded.unflatten(0, (-1, length)).transpose(0, 1).flatten(1, 2)
 
+    weight = pieces(acted.weight)
+    if lacking:
+        weight[length - lacking :, -acted.weight.shape[1] :] = 0
     sequences = Sequences(
         [pieces(part) for part in acted.parts],
         pieces(acted.drawn),
         pieces(acted.first),
-        pieces(acted.weight),
+        weight,
         pieces(acted.previous),
         before.flatten(0, 1),
     )

@@ -396,8 +396,8 @@ class PPO(Learner, Agent, Stochastic):
         compared: Estimates,
         clip: float,
     ) -> tuple[dict[str, Float[Tensor, ""]], Callable[[], tuple[Tensor, Tensor]]]:
-        """Terms of the loss, and a function that returns its gradients by the policy's outputs and the value, and
-        sets those of the policy's parameters."""
+        """Terms of the loss, and a function that returns its gradients with respect to the policy's outputs and
+        the value, and sets those of the policy's parameters."""
         config = self.config
         log_probability, entropy, below = self.policy.evaluate_vjp(outputs, sequences.drawn.flatten(0, 1))
         weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
@@ -428,8 +428,8 @@ class PPO(Learner, Agent, Stochastic):
     def value_loss(
         self, value: Float[Tensor, " row"], before: Float[Tensor, " row"], target: Float[Tensor, " row"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-        """Value loss of each step and its derivative by the value; with `value_clip` the larger of those of the
-        value and the clipped value."""
+        """Value loss of each step and its derivative with respect to the value; with `value_clip` the larger of
+        the losses of the value and the clipped value."""
         config = self.config
 
         def error(found: Tensor) -> Tensor:
@@ -437,20 +437,21 @@ class PPO(Learner, Agent, Stochastic):
                 return functional.smooth_l1_loss(found, target, reduction="none")
             return (found - target).square()
 
-        apart = value - target
+        apart, change, limit = value - target, value - before, config.value_clip
         slope = apart.clamp(-1, 1) if config.value_loss == "huber" else 2 * apart
         plain = error(value)
-        if not config.value_clip:
+        if not limit:
             return plain, slope
-        clipped = error(before + (value - before).clamp(-config.value_clip, config.value_clip))
-        # Where the error of the clipped value is the larger, the value is beyond the range.
-        return torch.maximum(plain, clipped), slope.masked_fill(clipped > plain, 0)
+        # Within the range before + change differs from the value by rounding.
+        beyond = change.abs() > limit
+        clipped = error(torch.where(beyond, before + change.clamp(-limit, limit), value))
+        return torch.maximum(plain, clipped), slope.masked_fill(beyond & (clipped > plain), 0)
 
 
 def policy_loss(
     ratio: Float[Tensor, " row"], advantage: Float[Tensor, " row"], clip: float
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """Clipped surrogate loss −min(ρ A, clip(ρ) A) of each step, and its derivative by log ρ."""
+    """Clipped surrogate loss −min(ρ A, clip(ρ) A) of each step, and its derivative with respect to log ρ."""
     plain = ratio * advantage
     if not clip:
         return -plain, -plain

@@ -32,7 +32,7 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "squared": lambda error: 2 * error,
     "absolute": torch.sign,
 }
-"""Derivatives of the losses by the value, from the TD error, value − target."""
+"""Derivatives of the losses with respect to the value, from the TD error, value − target."""
 
 
 class Values(nn.Module):

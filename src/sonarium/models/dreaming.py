@@ -69,8 +69,8 @@ class HeadsConfig:
     """Sample futures of categorical states from a joint prior, trained on frozen states, instead of the prior of
     the objective, whose variables are independent."""
     joint_views: bool = False
-    """Train the joint prior on the states of augmented sound (the input view), not of clear sound; for recordings
-    of minutes, which it would otherwise memorise."""
+    """Train the joint prior on the states of augmented sound (the input view) instead of unaugmented sound, so
+    that it does not memorise recordings of only a few minutes."""
     joint_units: Annotated[int, Range(1, 2**13)] = 128
     """Hidden units of the joint prior."""
     joint_learning_rate: Annotated[float, Range(0, above=True)] = 1e-2
@@ -119,7 +119,9 @@ class DreamingConfig:
                 "--predictor other than prior"
             )
         if self.heads.joint_views and self.augmentation.views == 1:
-            raise ValueError("joint_views=True, views=1: no sound is augmented; leave out one of the two")
+            raise ValueError("joint_views=True, views=1: there is no augmented view; leave out one of the two")
+        if self.heads.joint_views and not (self.heads.joint_prior and self.dynamics.latent == "categorical"):
+            raise ValueError("joint_views=True: there is no joint prior; leave it out")
 
     @property
     def further(self) -> bool:

@@ -22,8 +22,8 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step; fused ones without what torch does around their kernel, which takes longer than small networks
-        take."""
+        """One step. Fused steps call the kernel directly, since torch's bookkeeping around it takes longer than
+        the update of a small network."""
         own = [(group, [one for one in group["params"] if one.grad is not None]) for group in self.param_groups]
         begun = all(self.state.get(one) for _, weights in own for one in weights)
         if closure is not None or not begun or not all(group["fused"] for group, _ in own):

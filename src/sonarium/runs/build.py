@@ -131,8 +131,9 @@ def build(
         try:
             world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
         except ValueError as error:
-            path = to_json(wanted.config).get("path")
-            if folder is None or not is_run(folder) or not path or Path(path).exists():
+            if folder is None or not is_run(folder) or not is_lost(path := path_of(wanted)):
+                raise
+            if path != path_of(open_plan(folder)[1].source):
                 raise
             where = folder / "config.json"
             raise ValueError(f"{error}; if it was moved, write its new path in '{where}'") from None
@@ -359,6 +360,16 @@ def recorded_plan(config: Mapping[str, Any], folder: Path) -> Plan:
     if not is_run(there):
         return plan
     return replace(plan, upstream=replace(plan.upstream, run=str(there)))
+
+
+def path_of(source: ClipsPlan | RolloutsPlan) -> Any:
+    """The path that a plan reads clips from; None if it reads none."""
+    return to_json(source.config).get("path") if isinstance(source, ClipsPlan) else None
+
+
+def is_lost(path: Any) -> bool:
+    """Whether a path is given, and nothing is there."""
+    return isinstance(path, str) and path != "" and not Path(path).exists()
 
 
 def is_run(folder: Path) -> bool:

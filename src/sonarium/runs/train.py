@@ -14,6 +14,7 @@ from sonarium.agents.evaluate import greedily
 from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.cores import memory
+from sonarium.evaluation.splits import NAME as SPLIT
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import (
@@ -27,7 +28,7 @@ from sonarium.models.contract import (
     SequenceSampler,
     Synthesiser,
 )
-from sonarium.runs.build import Built, Data, build, recorded_plan, trained_on_all
+from sonarium.runs.build import Built, Data, build, is_lost, path_of, recorded_plan, trained_on_all
 from sonarium.runs.environments import changed
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, source_of
 from sonarium.training.clips import Clips
@@ -140,19 +141,26 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
 
     run = RunFolder.create(folder, made.plan.recorded(), upgrade)
     with run.locked():
-        write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
+        write_whole(
+            folder / "environment.json", json.dumps(environment(engine, made.learner.threads), indent=2) + "\n"
+        )
         if made.clips is None:
             return ""
         hold(made.clips.world, made.clips.split, folder)
+        if path_of(recorded_plan(run.config, folder).source) != path_of(made.plan.source):
+            # The same recordings elsewhere.
+            write_whole(folder / "config.json", json.dumps(made.plan.recorded(), indent=2) + "\n")
         return made.clips.world.keep(folder)
 
 
 def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     """The plan that a folder records, for comparison with this one; raises ValueError if its environment has
     changed since, or its schedules end at another step. The environment is ignored if its id differs, or its
-    earlier settings are unknown."""
+    earlier settings are unknown; so is a path where nothing is any more, if the contents can be compared."""
     apart = difference(found.recorded(), plan.recorded())
     names = [line.partition(":")[0] for line in apart]
+    if names == ["source.config.path"] and is_lost(path_of(found.source)) and (folder / SPLIT).exists():
+        return plan
     ends = any(name.endswith(SCHEDULED) for name in names)
     if ends and all(name.endswith((*SCHEDULED, "warmup_steps")) for name in names):
         raise ValueError(

@@ -147,7 +147,8 @@ class FabricEngine:
 
 @torch.no_grad()
 def clip_norm(gradients: list[Tensor], largest: float) -> None:
-    """`torch.nn.utils.clip_grad_norm_` without its bookkeeping, which takes longer than small networks take."""
+    """`torch.nn.utils.clip_grad_norm_` without its bookkeeping, which takes longer than the clipping of a small
+    network's gradients."""
     if gradients:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1))
@@ -237,14 +238,15 @@ class Mean(torch.autograd.Function):
         return Mean.apply(gradients[0])
 
 
-def environment(engine: FabricEngine) -> dict[str, str | int]:
-    """Versions, device and number of processes of a run."""
+def environment(engine: FabricEngine, limit: int | None = None) -> dict[str, str | int]:
+    """Versions, device, number of processes and of threads of a run; `limit` is that of its learner."""
+    threads = torch.get_num_threads()
     return {
         "sonarium": __version__,
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "platform": platform.platform(),
         "device": str(engine.device) if engine.device.type == "cpu" else torch.cuda.get_device_name(engine.device),
-        "threads": torch.get_num_threads(),
+        "threads": threads if limit is None else min(threads, limit),
         "processes": engine.ranks,
     }

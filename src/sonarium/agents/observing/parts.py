@@ -36,7 +36,7 @@ class Perceived(nn.Module, ABC):
         return self.width
 
     @abstractmethod
-    def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]: ...
+    def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]: ...
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
         """Non-trainable preprocessing, computed once per observation; its output is the input of `forward`."""
