@@ -70,7 +70,7 @@ def test_recordings_that_were_moved_are_found_again(speech, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(here, other)
     write(other / WORDS[0] / "aaron_1.wav", 0.5, seed=99)
-    with pytest.raises(ValueError, match="does not hold the recordings that '.*run' began with"):
+    with pytest.raises(ValueError, match=r"does not hold the recordings that '.*run' began with"):
         train(other, run, "--steps", 3)
     train(here, run, "--steps", 3)
     dispatch(["score", str(run)])
@@ -81,7 +81,7 @@ def test_recordings_that_were_moved_are_found_again(speech, tmp_path):
     (run / "config.json").write_text(json.dumps(config))
     train(there, run, "--steps", 4)
     shutil.copytree(there, here)
-    with pytest.raises(ValueError, match="source.config.path: .* in the folder, .* now"):
+    with pytest.raises(ValueError, match=r"source.config.path: .* in the folder, .* now"):
         train(here, run, "--steps", 5)
 
 
