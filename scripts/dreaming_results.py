@@ -409,7 +409,8 @@ def write(kept: Mapping[str, Any]) -> None:
         following = [key for key in keys if key.startswith("next/")]
         probes = [key for key in keys if not key.startswith(("forecast", "next/", "state/", "steering/"))]
         parts.append(f"### {part.capitalize()}")
-        parts.append(f"`sonarium train dreaming {words}{own} --steps {steps(part, 'dreaming')}`{sizes(scores, part)}.")
+        own += f" --steps {steps(part, 'dreaming')}"
+        parts.append(f"`sonarium train dreaming {words}{own}`{sizes(scores, part)}.")
         jobs = {f"{part}/{one}": one if one in (*ABLATIONS, MASKED) else f"`{one}`" for one in PARTS[part]}
         if part == "ablations":
             shown = [*near, "next/excess bits", "next/coverage of 8", "next/share of clear ones"]
