@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sonarium.models.contract import Engine
+
 Backward = Callable[[Tensor], Tensor]
 """From the gradient of the outputs, which it may overwrite, to that of the inputs; sets the gradients of the
 weights."""
@@ -57,6 +59,25 @@ def dense_vjp(
         return gradient
 
     return rows, backward
+
+
+def descend(
+    known: Float[Tensor, "row number"],
+    backward: Callable[[], Tensor],
+    optimiser: torch.optim.Optimizer,
+    engine: Engine,
+    clip: float | None,
+) -> None:
+    """One optimiser step. `backward` sets the gradients of the heads and returns that of the embedding `known`,
+    from which autograd goes on where weights lie below: convolutions, a GRU, ears that are trained."""
+    below = known.requires_grad
+    if below:
+        optimiser.zero_grad()
+    with torch.no_grad():
+        gradient = backward()
+    if below:
+        known.backward(gradient)
+    engine.step(optimiser, clip)
 
 
 def normalised_vjp(

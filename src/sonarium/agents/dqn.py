@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
+from sonarium.agents.dense import descend
 from sonarium.agents.networks import Remembered, previous_of, threads_for
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
@@ -346,7 +347,6 @@ class DQN(Learner, Agent, Stochastic):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "step sequence"], Float[Tensor, "step sequence"]]:
         """One gradient step: its loss, the values of the actions, and their targets."""
         config, burn = self.config, self.config.replay.burn_in
-        # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
         states = self.states(self.online, sequences)
         known = self.known(sequences, states)
         with torch.no_grad():
@@ -357,12 +357,8 @@ class DQN(Learner, Agent, Stochastic):
             chosen = values.gather(1, action).view(share.shape)
             loss = (LOSSES[config.loss](chosen, wanted, reduction="none") * share).sum()
             slope = SLOPES[config.loss](chosen - wanted) * share
-            if known.requires_grad:
-                self.optimiser.zero_grad()
-            gradient = below(torch.zeros_like(values).scatter_(1, action, slope.view(-1, 1)))
-        if known.requires_grad:
-            known.backward(gradient)
-        engine.step(self.optimiser, config.gradient_clip or None)
+            gradient = torch.zeros_like(values).scatter_(1, action, slope.view(-1, 1))
+        descend(known, lambda: below(gradient), self.optimiser, engine, config.gradient_clip or None)
         self.learnt += 1
         if int(self.learnt) % config.target_update_interval == 0:
             self.renew()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
-from sonarium.agents.dense import dense, dense_vjp
+from sonarium.agents.dense import dense, dense_vjp, descend
 from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal, threads_for
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -372,34 +372,23 @@ class PPO(Learner, Agent, Stochastic):
         sequences, compared = sequences.pick(order), compared.pick(order)
         for rows in ranges:
             some, likewise = sequences.pick(rows), compared.pick(rows)
-            # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
             known, _ = self.perception.through(some)
-            with torch.no_grad():
-                outputs, value, below = self.heads.vjp(known)
-                terms, gradients = self.loss(outputs, value, some, likewise, clip)
-                totals.append(terms)
-                if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
-                    return True
-                if known.requires_grad:
-                    self.optimiser.zero_grad()
-                gradient = below(*gradients())
-            if known.requires_grad:
-                known.backward(gradient)
-            engine.step(self.optimiser, self.config.gradient_clip or None)
+            terms, backward = self.loss(known, some, likewise, clip)
+            totals.append(terms)
+            if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
+                return True
+            descend(known, backward, self.optimiser, engine, self.config.gradient_clip or None)
         return False
 
+    @torch.no_grad()
     def loss(
-        self,
-        outputs: Float[Tensor, "row output"],
-        value: Float[Tensor, " row"],
-        sequences: Sequences,
-        compared: Estimates,
-        clip: float,
-    ) -> tuple[dict[str, Float[Tensor, ""]], Callable[[], tuple[Tensor, Tensor]]]:
-        """Terms of the loss, and a function that returns its gradients with respect to the policy's outputs and
-        the value, and sets those of the policy's parameters."""
+        self, known: Float[Tensor, "row number"], sequences: Sequences, compared: Estimates, clip: float
+    ) -> tuple[dict[str, Float[Tensor, ""]], Callable[[], Tensor]]:
+        """Terms of the loss, and a function that returns its gradient with respect to the embedding, and sets
+        those of the weights of heads and policy."""
         config = self.config
-        log_probability, entropy, below = self.policy.evaluate_vjp(outputs, sequences.drawn.flatten(0, 1))
+        outputs, value, below_heads = self.heads.vjp(known)
+        log_probability, entropy, below_policy = self.policy.evaluate_vjp(outputs, sequences.drawn.flatten(0, 1))
         weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
         advantage = compared.advantage
         if config.normalise_advantages == "minibatch":
@@ -419,11 +408,11 @@ class PPO(Learner, Agent, Stochastic):
         if clip:
             terms["policy/clipped"] = (apart.abs() > clip).to(weight) @ weight
 
-        def gradients() -> tuple[Tensor, Tensor]:
-            of_outputs = below(of_change * weight, -config.entropy_weight * weight)
-            return of_outputs, config.value_weight * of_value * weight
+        def backward() -> Tensor:
+            of_outputs = below_policy(of_change * weight, -config.entropy_weight * weight)
+            return below_heads(of_outputs, config.value_weight * of_value * weight)
 
-        return terms, gradients
+        return terms, backward
 
     def value_loss(
         self, value: Float[Tensor, " row"], before: Float[Tensor, " row"], target: Float[Tensor, " row"]

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
+from sonarium.agents.dense import descend
 from sonarium.agents.networks import Remembered, RunningMeanStd, threads_for
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -227,7 +228,6 @@ class PQN(Learner, Agent, Stochastic):
         self, sequences: Sequences, returns: Float[Tensor, "step sequence"], engine: Engine
     ) -> dict[str, Float[Tensor, ""]]:
         """One gradient step: terms of its loss."""
-        # Autograd is needed below the heads only: for convolutions, a GRU, ears that are trained.
         known, _ = self.perception.through(sequences)
         with torch.no_grad():
             values, below = self.network.vjp(known)
@@ -236,12 +236,8 @@ class PQN(Learner, Agent, Stochastic):
             chosen = values.gather(1, action)[:, 0]
             error = chosen - wanted
             slope = SLOPES[self.config.loss](error) * weight
-            if known.requires_grad:
-                self.optimiser.zero_grad()
-            gradient = below(torch.zeros_like(values).scatter_(1, action, slope[:, None]))
-        if known.requires_grad:
-            known.backward(gradient)
-        engine.step(self.optimiser, self.config.gradient_clip or None)
+            gradient = torch.zeros_like(values).scatter_(1, action, slope[:, None])
+        descend(known, lambda: below(gradient), self.optimiser, engine, self.config.gradient_clip or None)
         return {
             "loss/value": LOSSES[self.config.loss](chosen, wanted, reduction="none") @ weight,
             "value/error": error.abs() @ weight,

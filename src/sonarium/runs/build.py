@@ -131,12 +131,13 @@ def build(
         try:
             world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
         except ValueError as error:
-            if folder is None or not is_run(folder) or not is_lost(path := path_of(wanted)):
-                raise
-            if path != path_of(open_plan(folder)[1].source):
-                raise
-            where = folder / "config.json"
-            raise ValueError(f"{error}; if it was moved, write its new path in '{where}'") from None
+            path = path_of(wanted)
+            if folder is not None and is_run(folder) and is_lost(path):
+                run, recorded = open_plan(folder)
+                if path == path_of(recorded.source):
+                    where = run.folder / "config.json"
+                    raise ValueError(f"{error}; if it was moved, write its new path in '{where}'") from None
+            raise
     else:
         world = Codes(wanted.config, codes_below(plan.upstream, folder, progress))
     split = wanted.split
