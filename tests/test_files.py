@@ -40,6 +40,12 @@ def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path):
     assert names(tmp_path) == ["below", "clip", "clip", "empty", "full", "new", "old"]
 
 
+def test_a_name_may_be_as_long_as_file_systems_take(tmp_path):
+    longest = tmp_path / ("ä" * 125 + ".json")
+    write_whole(longest, "text")
+    assert longest.read_text() == "text" and names(tmp_path) == [longest.name]
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
     with no_room_beyond(1000):
         write_whole(tmp_path / "small", "x" * 900)

@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ UNSYNCED = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)
 """Errors of Windows, which cannot open folders, and of network file systems that cannot sync them."""
 LOOK_AGAIN = 0.2
 """Seconds between two attempts to lock a file."""
+
+LONGEST_NAME = 200
+"""Maximum length in bytes of a name that is extended; file systems take 255."""
 
 LARGEST_JSON = 2**29
 """Maximum size of a JSON file in bytes; our largest, the split of a million clips, has a tenth of that."""
@@ -180,7 +184,9 @@ def remove(path: Path) -> None:
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
     """Temporary path beside `target` for writing a file or a folder; on success it replaces the target."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    name = os.fsencode(target.name)
+    short = target.name if len(name) <= LONGEST_NAME else blake2b(name, digest_size=16).hexdigest()
+    aside = target.with_name(f".{short}.{os.getpid()}.partial")
     try:
         with suppress(FileExistsError):
             # If a file has the name of the folder, the write below it raises a clearer error.

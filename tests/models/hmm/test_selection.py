@@ -40,6 +40,8 @@ def test_ngrams_reject_too_few_states_and_not_the_right_ones(songs):
     settings = {"samples": 60, "random_state": 0}
     assert sequence_p_value(three, songs[1], HELD, **settings) < 0.05
     assert sequence_p_value(PLANTED, songs[1], HELD, **settings) >= 0.05
+    with pytest.raises(ValueError, match="order=99: . symbols have more n-grams"):
+        sequence_p_value(three, songs[1], HELD, order=99)
 
 
 @pytest.mark.parametrize("criterion", ["validation", "bic"])
@@ -50,6 +52,10 @@ def test_the_planted_number_of_states_is_chosen(criterion, songs):
     assert best.states == 4 if criterion == "bic" else best.states in (4, 6)
     two, four = table[0], table[1]
     assert four.score < two.score and four.parameters == 3 + 12 + 8
+    if criterion == "bic":
+        # Of the model itself, not of the one before the last step of its fit.
+        assert four.log_likelihood == pytest.approx(four.model.score(songs[0], lengths=LENGTHS))
+        assert four.score == pytest.approx(four.parameters * np.log(len(songs[0])) - 2 * four.log_likelihood)
 
 
 @pytest.mark.parametrize("durations", ["geometric", "categorical"])

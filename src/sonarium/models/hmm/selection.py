@@ -63,7 +63,8 @@ def choose_states(
         else:
             measure = model.aic if criterion == "aic" else model.bic
             score = measure(frames[fitted], own[train])
-        found.append(Choice(states, model.n_parameters_, float(model.history_[-1]), score, model))
+        reached = model.score(frames[fitted], lengths=own[train])
+        found.append(Choice(states, model.n_parameters_, reached, score, model))
     if not found:
         raise ValueError("no numbers of states to choose from: give at least one")
     return min(found, key=lambda choice: choice.score).model, found
@@ -190,6 +191,11 @@ def sequence_p_value(
     own = lengths_of(len(X), lengths)
     rng = check_random_state(random_state)
     symbols = model.model_.emission.probabilities.shape[1]
+    if (symbols + 1) ** order >= 2**63:
+        raise ValueError(
+            f"order={order}: {symbols} symbols have more n-grams of this order than 64 bits can number, give a "
+            "smaller one"
+        )
 
     def one_set() -> np.ndarray:
         longest, count = int(own.max()), len(own)

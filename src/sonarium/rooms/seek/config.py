@@ -131,7 +131,8 @@ class SeekConfig:
     """Half-width of the interval around `absorption` from which each episode draws its coefficient."""
     rt60: Annotated[float | None, Range(1e-3, 60)] = None
     """Reverberation time in seconds by Eyring's formula, from which the absorption is set in place of
-    `absorption`; `order` must be high enough for reflections that late."""
+    `absorption`; `order` must be high enough for reflections that late. Random rooms that are too small for
+    `order` are redrawn."""
     order: Annotated[int, Range(0, 200)] = 3
     """Maximum reflection order of the image-source method."""
     most_images: Annotated[int, Range(1)] = MOST_IMAGES
