@@ -40,7 +40,7 @@ def test_ngrams_reject_too_few_states_and_not_the_right_ones(songs):
     settings = {"samples": 60, "random_state": 0}
     assert sequence_p_value(three, songs[1], HELD, **settings) < 0.05
     assert sequence_p_value(PLANTED, songs[1], HELD, **settings) >= 0.05
-    with pytest.raises(ValueError, match="order=99: . symbols have more n-grams"):
+    with pytest.raises(ValueError, match=r"order=99: \d+ symbols have more n-grams"):
         sequence_p_value(three, songs[1], HELD, order=99)
 
 
