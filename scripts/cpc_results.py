@@ -46,7 +46,7 @@ class Part:
     score: str = ""
     """Flags of `sonarium score`."""
     seeds: int = 5
-    heard: bool = False
+    transductive: bool = False
     """Whether it trains on the sound of all splits, so that one training serves all test splits."""
 
     def command(self, test: tuple[str, ...]) -> list[str]:
@@ -66,13 +66,14 @@ SCHEMES = {
 ONE_OUT, FOLDS = tuple((one,) for one in SPEAKERS), (("2",), ("1",))
 DIGIT, CLASS = ("clips/digit",), ("clips/class",)
 FEW = tuple(f"few-{count}/segment" for count in (1, 2, 5, 10))
-HEARD = "--train-on all"
+ALL = "--train-on all"
 PARTS = {
     "digits": Part("fsdd", f"{FSDD} --steps 300", ONE_OUT, DIGIT),
     "samples": Part("fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} --steps 1500", ONE_OUT, DIGIT, seeds=3),
-    "speech": Part("fsdd", "--preset speech", ONE_OUT, DIGIT, heard=True),
-    "samples-heard": Part(
-        "fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} {HEARD} --steps 1500", ONE_OUT, DIGIT, seeds=3, heard=True
+    "speech": Part("fsdd", "--preset speech", ONE_OUT, DIGIT, transductive=True),
+    "samples-transductive": Part(
+        "fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} {ALL} --steps 1500", ONE_OUT, DIGIT, seeds=3,
+        transductive=True,
     ),
     **{
         f"scheme {name}": Part("fsdd", f"{FSDD} {flags} --steps 300", ONE_OUT, DIGIT, seeds=3)
@@ -80,26 +81,28 @@ PARTS = {
         if name != "mixed"
     },
     **{
-        f"heard {name}": Part("fsdd", f"{FSDD} {flags} {HEARD} --steps 300", ONE_OUT, DIGIT, heard=True)
+        f"transductive {name}": Part(
+            "fsdd", f"{FSDD} {flags} {ALL} --steps 300", ONE_OUT, DIGIT, transductive=True
+        )
         for name, flags in SCHEMES.items()
     },
     "sounds": Part("esc10", f"{ESC} --steps 300", FOLDS, CLASS),
     "samples-sounds": Part("esc10", f"--preset samples {ESC} --steps 1500", FOLDS, CLASS, seeds=3),
-    "sounds-heard": Part("esc10", f"{ESC} {HEARD} --steps 1500", FOLDS, CLASS, seeds=3, heard=True),
-    "samples-sounds-heard": Part(
-        "esc10", f"--preset samples {ESC} {HEARD} --steps 1500", FOLDS, CLASS, seeds=3, heard=True
+    "sounds-transductive": Part("esc10", f"{ESC} {ALL} --steps 1500", FOLDS, CLASS, seeds=3, transductive=True),
+    "samples-sounds-transductive": Part(
+        "esc10", f"--preset samples {ESC} {ALL} --steps 1500", FOLDS, CLASS, seeds=3, transductive=True
     ),
     "finch": Part(
         "bengalese_finch", "--rate 32000 --group file --batch-size 24 --schedule cosine --steps 300",
         (tuple(f"gy6or6/{name}" for name in FINCH),), FEW, "--few-labels", seeds=3,
     ),
     "speaker-frames": Part(
-        "librispeech/test-other", f"{ESC} {HEARD} --steps 600", (("3331",),), ("frames/speaker",),
-        "--frames --remove-mean", seeds=3, heard=True,
+        "librispeech/test-other", f"{ESC} {ALL} --steps 600", (("3331",),), ("frames/speaker",),
+        "--frames --remove-mean", seeds=3, transductive=True,
     ),
     "speaker-frames-mlp": Part(
-        "librispeech/test-other", f"{ESC} {HEARD} --steps 600", (("3331",),), ("frames/speaker",),
-        "--frames --remove-mean --probe mlp", seeds=3, heard=True,
+        "librispeech/test-other", f"{ESC} {ALL} --steps 600", (("3331",),), ("frames/speaker",),
+        "--frames --remove-mean --probe mlp", seeds=3, transductive=True,
     ),
 }  # fmt: skip
 
@@ -108,7 +111,7 @@ def trained(name: str, part: Part, test: tuple[str, ...], seed: int) -> Path:
     """The run folder of a training; the same call resumes an interrupted one."""
     run = RUNS / f"{name.replace(' ', '-')}-{'-'.join(test)[:40].replace('/', '-')}-{seed}"
     first = part.tests[0]
-    if part.heard and test != first:
+    if part.transductive and test != first:
         # Training on all splits does not depend on the test split: the same weights serve.
         shutil.copytree(trained(name, part, first, seed), run, dirs_exist_ok=True)
         config = json.loads((run / "config.json").read_text())

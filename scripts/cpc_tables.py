@@ -63,14 +63,14 @@ def rows_of(parts: Mapping[str, Kept], named: Mapping[str, str], tests: Mapping[
 DIGITS = {
     "digits": "mel bands, 300",
     "samples": "samples, 1,500",
-    "speech": "`speech`: mel bands, 1,500, unlabelled",
-    "samples-heard": "samples, 1,500, unlabelled",
+    "speech": "`speech`: mel bands, 1,500, transductive",
+    "samples-transductive": "samples, 1,500, transductive",
 }
 SOUNDS = {
     "sounds": "mel bands, 300",
     "samples-sounds": "samples, 1,500",
-    "sounds-heard": "mel bands, 1,500, unlabelled",
-    "samples-sounds-heard": "samples, 1,500, unlabelled",
+    "sounds-transductive": "mel bands, 1,500, transductive",
+    "samples-sounds-transductive": "samples, 1,500, transductive",
 }
 
 
@@ -79,12 +79,12 @@ def scheme_table(parts: Mapping[str, Kept]) -> str:
     rows, key = [], "clips/digit"
     for name in SCHEMES:
         unknown = parts.get("digits" if name == "mixed" else f"scheme {name}", {})
-        found = [by_seed(kept, SPEAKERS, "CPC", key) for kept in (unknown, parts.get(f"heard {name}", {}))]
-        mixed = [by_seed(parts.get(part, {}), SPEAKERS, "CPC", key) for part in ("digits", "heard mixed")]
+        found = [by_seed(kept, SPEAKERS, "CPC", key) for kept in (unknown, parts.get(f"transductive {name}", {}))]
+        mixed = [by_seed(parts.get(part, {}), SPEAKERS, "CPC", key) for part in ("digits", "transductive mixed")]
         differences = ["" if name == "mixed" else apart(*both) for both in zip(found, mixed, strict=True)]
         means = [cell(list(one.values())) for one in found]
         rows.append([name, means[0], differences[0], means[1], differences[1]])
-    return table(["negatives", "unknown", "less mixed", "unlabelled", "less mixed"], rows)
+    return table(["negatives", "unknown", "minus `mixed`", "transductive", "minus `mixed`"], rows)
 
 
 def other_table(parts: Mapping[str, Kept]) -> str:

@@ -36,9 +36,9 @@ RESULTS = ROOT / "docs" / "results" / "listening.json"
 SEEDS = range(100, 103)
 EPISODES = 500
 LEGEND = (
-    "*Share of the episodes of training, with drawn or random actions, in which all sources were found, smoothed "
-    "over 5 % of the training: median over seeds, and the band from the lower to the upper quartile. At first "
-    "only short episodes have ended.*"
+    "*Share of the episodes of training, with sampled or random actions, in which all sources were found, "
+    "smoothed over 5 % of the training: median over seeds, and the band from the lower to the upper quartile. At "
+    "first only short episodes have ended.*"
 )
 UPDATES = 500
 """Training steps, each of 2,048 environment steps."""

@@ -31,7 +31,7 @@ TASKS = {"CartPole-v1": 474.0, "Acrobot-v1": -102.0, "LunarLander-v3": -17.0}
 """Last values in the study's figures, read by eye; its LunarLander is version 2."""
 SAVED = {"LunarLander-v3": "LunarLander-v2"}
 """Names of tasks in the study's files, where they differ."""
-SCORES = {"return": "greedy", "sampled_return": "drawn actions"}
+SCORES = {"return": "greedy", "sampled_return": "sampled actions"}
 
 
 def read() -> dict[str, Any]:

@@ -61,7 +61,7 @@ def streams(path: Path) -> dict[str, int]:
 
 def test_pictures_of_an_environment_are_filmed_step_by_step(tmp_path, capsys):
     run = saved(tmp_path / "run", "sonarium/Playground-v1")
-    main([str(run), "--episodes", "2", "--seed", "5", "--drawn"])
+    main([str(run), "--episodes", "2", "--seed", "5", "--sampled"])
     said = capsys.readouterr().out + capsys.readouterr().err
     media = read_index(run / "media")
     assert [one.kind for one in media] == ["film", "film", "picture"]

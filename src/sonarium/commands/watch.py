@@ -28,7 +28,7 @@ class WatchFlags:
     """Number of episodes to film."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Random seed of the first episode; it increases by 1 per episode."""
-    drawn: bool = False
+    sampled: bool = False
     """Sample actions from the policy; by default the most probable ones are taken."""
     plotted: Annotated[int, Range(0, 10**5)] = 64
     """Number of episodes in rooms for the plot of initial distance against steps; 0 disables it."""
@@ -53,7 +53,15 @@ def main(arguments: list[str]) -> None:
     out = flags.run / "media" if flags.out is None else flags.out
     with bars() as progress:
         found = watch(
-            opened, out, flags.episodes, flags.seed, flags.drawn, flags.plotted, plainly(progress), say, flags.view
+            opened,
+            out,
+            flags.episodes,
+            flags.seed,
+            flags.sampled,
+            flags.plotted,
+            plainly(progress),
+            say,
+            flags.view,
         )
     if flags.json:
         print(json.dumps({"out": str(out), "episodes": [one.facts() for one in found]}, indent=2))

@@ -106,7 +106,7 @@ def watch(
     out: Path,
     episodes: int,
     seed: int,
-    drawn: bool,
+    sampled: bool,
     plotted: int,
     progress: Progress = lambda stage, done, total: None,
     remark: Remark = lambda text: None,
@@ -117,7 +117,7 @@ def watch(
     remark = once(remark)
     agent, name = agent_of(opened), environment_of(opened)
     if isinstance(agent, Stochastic):
-        agent.greedy = not drawn
+        agent.greedy = not sampled
     env = Shown(with_pictures(name), name)
     in_room = isinstance(env.unwrapped, Seek)
     if view == "ears" and not in_room:
