@@ -6,7 +6,8 @@
     OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --write               # only the page
 
 Training runs through the command line, with the arguments below; the separator is trained once for all runs. The
-last weights play greedily in episodes with other seeds than training, beside scripted agents in the same episodes.
+last weights play in episodes with other seeds than training, greedily and with the ε that training ended with,
+beside scripted agents in the same episodes.
 Each score is saved in docs/results/otoworld.json at once, so that the same command resumes after an interruption.
 Nothing was tuned on these seeds.
 """
@@ -44,8 +45,8 @@ SEPARATOR = "separator --preset otoworld --sounds phone siren --seconds 1 --step
 STEPS = 38_400
 """Environment steps of a training, which takes about five CPU minutes."""
 MENDED = (
-    "--loss squared --gradient-clip 10 --learning-rate 0.02 --double --n-steps 5 --sequence-steps 5 "
-    "--epsilon-schedule linear --epsilon-end 0.05"
+    "--separated sums --layers 2 --units 128 --layer-norm --duelling --double --n-steps 5 --sequence-steps 5 "
+    "--batch-size 32 --loss huber --gradient-clip 10 --epsilon-schedule linear --epsilon-end 0.05"
 )
 
 
@@ -63,6 +64,8 @@ WAYS = {
 """Arguments of `sonarium train dqn` besides preset, steps and ears, by experiment and name; those of `MENDED` were
 chosen on seed 0 of the first experiment."""
 KEYS = {"success": 2, "sna": 2, "steps": 0}
+ACTING = ("greedy", "ε-greedy")
+"""How agents act when they are scored."""
 Scores = Mapping[str, Mapping[str, float]]
 
 
@@ -100,10 +103,12 @@ def one_run(experiment: int, name: str, seed: int, folder: Path, quick: bool) ->
          "--steps", str(updates), "--seed", str(seed), "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
     agent: Any = open_run(run).learner
-    agent.greedy = True
     env = f"{experiment}-original" if "original" in words else str(experiment)
-    with torch.no_grad():
-        found = measures(played(env, (), 2 if quick else EPISODES, agent=agent), "agent")
+    found = {}
+    for acting in ACTING:
+        agent.greedy = acting == "greedy"
+        with torch.no_grad():
+            found[acting] = measures(played(env, (), 2 if quick else EPISODES, agent=agent), "agent")
     # The replay buffer is not needed any more.
     shutil.rmtree(run / "segments", ignore_errors=True)
     return {"steps": updates * ROLLOUT, "took": took, "scores": found}
@@ -115,7 +120,7 @@ def measure(experiment: int, name: str, seed: int) -> None:
         return
     found = one_run(experiment, name, seed, RUNS, False)
     keep("agents", job, found)
-    shown = {key: round(found["scores"][key]["mean"], 3) for key in KEYS}
+    shown = {acting: {key: round(one[key]["mean"], 3) for key in KEYS} for acting, one in found["scores"].items()}
     print(job, shown, round(found["took"]["cpu_s"]), "s", flush=True)
 
 
@@ -148,7 +153,9 @@ def rows(kept: Mapping[str, Any], experiment: int) -> list[list[str]]:
         if jobs:
             minutes = np.median([one["took"]["cpu_s"] / 60 for one in jobs])
             own = [f"{jobs[0]['steps']:,}", f"{minutes:.1f}", str(len(jobs))]
-            found.append([str(experiment), name, *own, *over_seeds([one["scores"] for one in jobs])])
+            for acting in ACTING:
+                cells = over_seeds([one["scores"][acting] for one in jobs])
+                found.append([str(experiment), f"{name}, {acting}", *own, *cells])
     for agent, scores in kept["scripts"].get(str(experiment), {}).items():
         found.append([str(experiment), f"`{agent}`", "–", "–", "–", *over_seeds([scores])])
     return found
@@ -174,7 +181,7 @@ def write(kept: Mapping[str, Any]) -> None:
     every = [row for experiment in WAYS for row in rows(kept, experiment)]
     about = (
         f"{machines}. {STEPS:,} steps of training; {EPISODES} episodes of at most {AT_MOST} steps; minutes of one "
-        "processor at the median."
+        "processor at the median. With ε-greedy, ε is that at the end of training."
     )
     insert("otoworld", "\n\n".join([about, table(head, every), meant()]), "agents.md")
 
@@ -186,7 +193,8 @@ def trial(experiments: Sequence[int]) -> None:
         for experiment in experiments:
             for name in WAYS[experiment]:
                 found = one_run(experiment, name, SEEDS[0], folder, True)
-                print(experiment, name, {key: found["scores"][key]["mean"] for key in KEYS}, flush=True)
+                shown = found["scores"]["greedy"]
+                print(experiment, name, {key: shown[key]["mean"] for key in KEYS}, flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
