@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from sonarium.__main__ import dispatch
 from sonarium.agents.contract import Separation
+from sonarium.agents.dqn import DQN
+from sonarium.agents.dreamer import Dreamer
 from sonarium.agents.observing.carried import READ, CarriedEars, carrying
 from sonarium.agents.observing.hearing import Loudness
 from sonarium.agents.observing.listening import source_listener
 from sonarium.agents.ppo import PPO, PPOConfig
+from sonarium.agents.pqn import PQN
 from sonarium.agents.rollout import RolloutConfig, Rollouts
 from sonarium.features.ears import EarsConfig
-from sonarium.models.contract import StreamSeparator
+from sonarium.models.contract import Learner, StreamSeparator
 from sonarium.runs.build import open_learner, open_run
 from sonarium.training.engine import FabricEngine
 
@@ -213,6 +216,12 @@ class Late(nn.Module, StreamSeparator):
 
     def separate(self, signal: Tensor) -> Tensor:
         return self.go_on(signal, self.begin(1))[0]
+
+
+@pytest.mark.parametrize("agent", [PPO, DQN, PQN, Dreamer])
+def test_what_an_agent_does_in_its_own_way_is_passed_on(agent):
+    own = {name for kind in agent.__mro__ if kind not in Learner.__mro__ for name in vars(kind)}
+    assert {name for name in own & vars(Learner).keys() if name[0] != "_"} <= vars(CarriedEars).keys()
 
 
 def test_a_state_without_a_row_for_each_clip_is_refused():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sonarium.__main__ import dispatch
 from sonarium.agents.replay import Replay
-from sonarium.runs.replay import chosen, export, open_replay
+from sonarium.runs.replay import channels_last, chosen, export, open_replay
 
 AGENT = "--envs 2 --rollout-steps 6 --units 8 --no-pictures --learning-starts 8 --gradient-steps 1 --batch-size 4"
 
@@ -192,6 +192,18 @@ def test_an_environment_without_a_rate_needs_one(run, tmp_path, monkeypatch):
     export(opened, some, tmp_path / "out", rate=4000)
     [sound] = (tmp_path / "out").glob("*.wav")
     assert soundfile.info(sound).samplerate == 4000 and soundfile.info(sound).channels == 2
+
+
+def test_pictures_are_those_with_channels_before_or_after_and_no_stacks_of_frames():
+    space = spaces.Box(0, 255, (4, 8, 9), np.uint8)
+    for shape, expected in (
+        ((3, 8, 9), (8, 9, 3)),
+        ((8, 9, 4), (8, 9, 4)),
+        ((8, 9), (8, 9, 1)),
+        ((4, 8, 9), None),
+    ):
+        made = channels_last(space, np.zeros((2, *shape), np.uint8))
+        assert made is None if expected is None else made is not None and made.shape == (2, *expected)
 
 
 def test_a_run_that_has_only_begun_says_so(tmp_path, capsys):

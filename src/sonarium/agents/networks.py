@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 LARGEST = 10.0
@@ -28,16 +28,16 @@ class RunningMeanStd(nn.Module):
     def variance(self) -> Float[Tensor, " number"]:
         return self.square / self.count.clamp(min=1)
 
-    def forward(self, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row number"]:
+    def forward(self, rows: Shaped[Tensor, "row number"]) -> Float[Tensor, "row number"]:
         scale = (self.variance + 1e-8).rsqrt()
-        return ((rows - self.mean) * scale).float().clamp(-LARGEST, LARGEST)
+        return ((rows.double() - self.mean) * scale).float().clamp(-LARGEST, LARGEST)
 
     def undone(self, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row number"]:
         """Inverse of `forward`, except for clipping."""
         return (rows.double() * (self.variance + 1e-8).sqrt() + self.mean).float()
 
     @torch.no_grad()
-    def learn(self, rows: Float[Tensor, "row number"]) -> None:
+    def learn(self, rows: Shaped[Tensor, "row number"]) -> None:
         rows = rows.double()
         count, mean = len(rows), rows.mean(0)
         square = (rows - mean).square().sum(0)

@@ -27,7 +27,7 @@ from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.worlds.contract import Batch, Signal
 
 SILENCE = 1e-10
-"""Floor of the mean square of a source: −100 dB re full scale."""
+"""Floor of the mean square of a source, summed over both ears: −100 dB re full scale."""
 BEST_SNR = 30.0
 """Soft ceiling of the SNR in decibels, so that easy clips do not outweigh hard ones (Wisdom et al. 2020)."""
 EARS_APART = 1e-3

@@ -201,6 +201,7 @@ def channels_last(
         return None
     if rows.ndim == 3:
         return rows[..., None]
-    if rows.shape[3] not in (1, 3, 4):
-        rows = rows.transpose(0, 2, 3, 1)
-    return rows if rows.shape[3] in (1, 3, 4) else None
+    if rows.shape[3] in (1, 3, 4):
+        return rows
+    # Four channels before the others are a stack of frames.
+    return rows.transpose(0, 2, 3, 1) if rows.shape[1] in (1, 3) else None

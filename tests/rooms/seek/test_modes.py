@@ -142,6 +142,16 @@ def test_the_target_is_told_by_its_dry_sound(settings):
         assert not np.array_equal(third[slot, 0], third[slot, 1])
 
 
+def test_the_bearing_does_not_avoid_a_distractor_that_is_off():
+    env = Seek(sources=1, distractors=1, wrong="costs", oracle_info=True, room="fixed", size=(8.0, 8.0), order=0)
+    places = np.array([[6.0, 5.0], [4.0, 4.5]])
+    _, info = env.reset(seed=0, options={"places": places, "pose": np.array([2.6, 4.1, 0.0])})
+    direct = np.arctan2(0.9, 3.4)
+    assert abs(info["bearing"] - direct) > 0.1
+    env.episodes.on[0, 1] = False
+    assert env.info()["bearing"] == pytest.approx(direct)
+
+
 @pytest.mark.parametrize("wrong", ["ends", "costs"])
 def test_a_distractor_ends_the_episode_or_costs(wrong):
     places = np.array([[3.0, 6.5], [5.0, 4.0], [6.0, 1.0]])

@@ -50,6 +50,12 @@ def test_otoworld_pays_its_own_figures():
     assert env.step(BACK)[1] == pytest.approx(-0.5 + 1 / (np.hypot(1, 5) + 1e-4), abs=1e-9)
 
 
+def test_a_step_that_finds_anything_pays_no_closeness():
+    none, near, way = np.zeros(3, bool), np.ones(3), np.zeros(3)
+    earned = reward(REWARDS["otoworld"], none, np.array([0, 1, 0]), near, way, way, np.array([0, 0, 1]))
+    np.testing.assert_allclose(earned, [-0.5 + 1 / 1.0001, 99.5, -10.5])
+
+
 def test_the_document_pays_its_own_figures():
     env, _ = seek(shoebox((8, 8)), [(3.0, 2.0), (6.0, 7.0)], (2.0, 2.0, 0.0), reward="document")
     assert env.step(LEFT)[1] == pytest.approx(-0.1)

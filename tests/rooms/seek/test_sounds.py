@@ -66,6 +66,14 @@ def test_built_in_sounds_are_loops_of_one_loudness(name, rate):
 
 
 @pytest.mark.parametrize("name", VOICES)
+def test_loops_may_be_as_short_as_a_tenth_of_a_second(name):
+    for length in (800, 900, 1000, 1300):
+        for number in range(20):
+            loop = synthesize(name, RATE, length, np.random.default_rng(number))
+            assert np.isfinite(loop).all() and loop.std() > 0.5
+
+
+@pytest.mark.parametrize("name", VOICES)
 def test_nothing_clicks_at_the_seam(name):
     for number in range(4):
         wave = one(name, number)

@@ -3,6 +3,7 @@
 import json
 import pickle
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from threading import Lock
 from typing import Any, cast
@@ -13,6 +14,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
+from typechecking import unchecked
 
 import sonarium.rooms
 from sonarium.rooms.acoustics.absorption import Air
@@ -110,6 +112,10 @@ def test_a_room_that_was_given_is_kept_with_its_bands_and_air():
     again = loaded_room(saved_room(banded))
     assert (again.air, again.bands, again.speed, again.height) == (banded.air, banded.bands, 340.0, 3.0)
     np.testing.assert_array_equal(again.absorption, banded.absorption)
+    with unchecked():
+        # Whole numbers are numbers, too.
+        whole = Air(20, 50)
+    assert loaded_room(saved_room(replace(banded, air=whole))).air == whole
 
 
 def test_a_window_is_no_part_of_a_copy():

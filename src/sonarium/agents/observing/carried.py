@@ -158,6 +158,9 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
     def check(self, source: Source) -> Sequence[str]:
         return self.agent.check(source)
 
+    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        return self.agent.remarks(metrics)
+
     def prepare(self, source: Source, engine: Engine) -> None:
         self.agent.prepare(source, engine)
 

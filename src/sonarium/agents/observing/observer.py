@@ -17,6 +17,9 @@ from sonarium.environment import EnvironmentFault
 from sonarium.features.ears import EarsConfig
 from sonarium.models.contract import StreamSeparator
 
+SIGNED = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+"""Types of numbers in place of those for which torch lacks most operations."""
+
 
 class Observer(nn.Module):
     """Encoder of all parts of an observation, whose embeddings are concatenated."""
@@ -83,9 +86,10 @@ class Observer(nn.Module):
 
     def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
         """Parts of the agent's observation as rows: the axes before those of the space are flattened; the types
-        are kept."""
+        are kept, except those that torch hardly supports."""
         found = []
         for part, space in zip(flat(self.space, observation), self.simple, strict=True):
+            part = part.astype(SIGNED.get(part.dtype.name, part.dtype), copy=False)
             found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
         return found
 

@@ -152,7 +152,7 @@ class Convolutions(Perceived):
 def sounding(ears: Ears, shown: Float[Tensor, "time row frame"], samples: int) -> Float[Tensor, "time 2 sample"]:
     """Sound of consecutive windows of `samples` samples each, from their features."""
     hop = ears.config.hop
-    if samples % hop:
+    if samples % hop or samples < 2 * hop:
         return ears.invert(shown, samples)
     # Where two windows meet, the frame of each covers only its own half: the mean of its neighbours replaces both.
     inner = shown[..., 1:-1]

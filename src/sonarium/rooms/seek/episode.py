@@ -350,7 +350,8 @@ class Episodes:
         near = self.on[:, None, config.sources :] & (apart <= config.radius + CLEARANCE)
         blocked = near.any(axis=2)
         # The steps along the bearing itself deviate from it by up to half a step.
-        blocked[:, 0] = near[:, 0].any(axis=1) | (apart[:, 0] <= config.radius + config.step / 2).any(axis=1)
+        within = apart[:, 0] <= config.radius + config.step / 2
+        blocked[:, 0] |= (self.on[:, config.sources :] & within).any(axis=1)
         ends = self.place[:, None] + config.step * ahead
         for number in range(candidates.shape[1]):
             blocked[:, number] |= ~self.walking.free(self.place, ends[:, number])

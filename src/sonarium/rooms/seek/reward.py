@@ -35,7 +35,8 @@ class Reward:
     """Reward per metre by which the shortest path through all sources that are on decreases."""
     gamma: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Discount of the shaping term, γ Φ(after) − Φ(before). With 1, closed walks sum to exactly 0; with the
-    discount of the learner, the optimal policies are exactly those without shaping."""
+    discount of the learner, the optimal policies are exactly those without shaping, unless a distractor ends the
+    episode."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -64,7 +65,8 @@ def reward(
     shortest path before and after; `wrong` is the number of distractors it found, if there are any."""
     earned = figures.step + figures.rotation * turned + figures.found * found
     if figures.closeness:
-        earned = earned + figures.closeness * np.where(found > 0, 0.0, 1 / (nearest + NEAREST))
+        off = found > 0 if wrong is None else (found > 0) | (wrong > 0)
+        earned = earned + figures.closeness * np.where(off, 0.0, 1 / (nearest + NEAREST))
     if figures.progress:
         earned = earned + figures.progress * (left_before - figures.gamma * left_after)
     if wrong is not None:

@@ -74,8 +74,8 @@ def saved_room(room: Room) -> Tree:
         "height": None if room.height is None else float(room.height),
         "absorption": room.absorption.copy(),
         "bands": list(room.bands),
-        "air": None if room.air is None else [room.air.temperature, room.air.humidity],
-        "speed": room.speed,
+        "air": None if room.air is None else [float(room.air.temperature), float(room.air.humidity)],
+        "speed": float(room.speed),
     }
 
 

@@ -120,6 +120,9 @@ def bird(rate: int, samples: int, random: np.random.Generator) -> Loop:
             add(loop, start * rate, syllable * random.uniform(0.8, 1.0))
             start += span + random.uniform(0.015, 0.03)
         start += random.uniform(0.05, 0.15)
+    if not loop.any():
+        # Too short for a syllable of its own length.
+        add(loop, 0, whistle(rate, length, *random.uniform(0.4, 0.98, 2) * top, 0.0))
     return loop
 
 
