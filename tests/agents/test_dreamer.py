@@ -329,7 +329,7 @@ SPACES = {
     "category": spaces.Discrete(3, start=1),
     "categories": spaces.MultiDiscrete([2, 3]),
     "bits": spaces.MultiBinary(3),
-    "truths": spaces.Box(0, 1, (3,), np.bool_),
+    "truths": spaces.Box(0, 1, (3,), np.bool_),  # pyright: ignore
     "unsigned": spaces.Box(0, 9, (3,), np.uint16),
     "picture": spaces.Box(0, 255, (20, 17, 3), np.uint8),
     "flat picture": spaces.Box(0, 255, (9, 11), np.uint8),
