@@ -24,15 +24,20 @@ from typing import Any
 import numpy as np
 import torch
 from cpc_results import said
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import r2_score
 from tones_results import ROOT, insert, table
 
 from sonarium.agents.contract import Agent
+from sonarium.agents.observing.hearing import READINGS
 from sonarium.bench.timing import hardware
+from sonarium.features.ears import EarsConfig
 from sonarium.measures.statistics import interval, within
 from sonarium.play.evaluate import Evaluation, evaluate
+from sonarium.rooms.seek.env import Seek
 from sonarium.rooms.seek.otoworld import EXPERIMENTS
 from sonarium.rooms.seek.suite import HELD_OUT
-from sonarium.runs.build import open_run
+from sonarium.runs.build import open_learner, open_run
 
 RUNS = ROOT / "runs" / "otoworld"
 RESULTS = ROOT / "docs" / "results" / "otoworld.json"
@@ -124,6 +129,33 @@ def measure(experiment: int, name: str, seed: int) -> None:
     print(job, shown, round(found["took"]["cpu_s"]), "s", flush=True)
 
 
+@torch.no_grad()
+def measure_readings(places: int = 480, steps: int = 8) -> None:
+    """R² of the sine of each source's lateral angle by ridge regression from the features of both sources, on
+    random walks in the first experiment; a third of the episodes is held out."""
+    if "readings" in read()["scripts"]:
+        return
+    separator: Any = open_learner(RUNS / "ears")[1].eval()
+    env, rng, heard, sines = Seek(EXPERIMENTS["1"], threads=1), np.random.default_rng(0), [], []
+    for episode in range(places // steps):
+        observation, _ = env.reset(seed=episode)
+        for _ in range(steps):
+            heard.append(torch.from_numpy(observation))
+            sines.append(np.sin(env.episodes.lateral()[0]))
+            observation = env.step(int(rng.integers(4)))[0]
+    signal = torch.stack(heard)
+    parts = [separator.separate(some.mT) for some in signal.split(16)]
+    sources = torch.cat(parts).permute(0, 2, 3, 1)
+    wanted, fitted, found = np.stack(sines), np.arange(places) < 2 * places // 3, {}
+    for name in ("means", "sums"):
+        reading = READINGS[name](2, signal.shape[2], 1, env.config.rate, EarsConfig())
+        rows = torch.cat([reading.made(some) for some in sources.split(16)]).flatten(1).double().numpy()
+        rows = (rows - rows[fitted].mean(0)) / rows[fitted].std(0).clip(1e-9)
+        told = RidgeCV(np.logspace(-2, 4, 13)).fit(rows[fitted], wanted[fitted]).predict(rows[~fitted])
+        found[name] = r2_score(wanted[~fitted], told, multioutput="raw_values").tolist()
+    keep("scripts", "readings", found)
+
+
 def measure_scripts(experiment: int) -> None:
     if str(experiment) in read()["scripts"]:
         return
@@ -183,7 +215,14 @@ def write(kept: Mapping[str, Any]) -> None:
         f"{machines}. {STEPS:,} steps of training; {EPISODES} episodes of at most {AT_MOST} steps; minutes of one "
         "processor at the median. With ε-greedy, ε is that at the end of training."
     )
-    insert("otoworld", "\n\n".join([about, table(head, every), meant()]), "agents.md")
+    parts = [about, table(head, every), meant()]
+    if readings := kept["scripts"].get("readings"):
+        told = "; ".join(f"`{name}` {' and '.join(f'{one:.2f}' for one in by)}" for name, by in readings.items())
+        parts.append(
+            "R² of the sine of the direction of the telephone and of the siren, by linear regression from the "
+            f"features of both sources, in held-out episodes: {told}."
+        )
+    insert("otoworld", "\n\n".join(parts), "agents.md")
 
 
 def trial(experiments: Sequence[int]) -> None:
@@ -216,6 +255,8 @@ def main() -> None:
         for experiment in flags.experiments:
             for name in WAYS[experiment]:
                 measure(experiment, name, seed)
+    if not flags.write:
+        measure_readings()
     write(read())
 
 
