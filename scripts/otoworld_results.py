@@ -152,7 +152,7 @@ def measure_readings(places: int = 480, steps: int = 8) -> None:
         rows = torch.cat([reading.made(some) for some in sources.split(16)]).flatten(1).double().numpy()
         rows = (rows - rows[fitted].mean(0)) / rows[fitted].std(0).clip(1e-9)
         told = RidgeCV(np.logspace(-2, 4, 13)).fit(rows[fitted], wanted[fitted]).predict(rows[~fitted])
-        found[name] = r2_score(wanted[~fitted], told, multioutput="raw_values").tolist()
+        found[name] = np.asarray(r2_score(wanted[~fitted], told, multioutput="raw_values")).tolist()
     keep("scripts", "readings", found)
 
 
