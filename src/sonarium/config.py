@@ -14,6 +14,7 @@ import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORMAT = 2
@@ -302,3 +303,13 @@ def replaced(config: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
             changed[name] = value
     changed |= {name: replaced(getattr(config, name), inner) for name, inner in below.items()}
     return dataclasses.replace(config, **changed)
+
+
+def located(config: Any, *names: str) -> Any:
+    """Copy of the configuration whose fields of these names, if there are any, hold absolute paths."""
+    paths = {
+        field.name: str(Path(value).expanduser().absolute())
+        for field in dataclasses.fields(config)
+        if field.name in names and (value := getattr(config, field.name)) is not None
+    }
+    return dataclasses.replace(config, **paths)

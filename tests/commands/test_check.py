@@ -65,6 +65,12 @@ def test_everything_is_told_as_json(folder, check):
     }  # fmt: skip
 
 
+def test_pieces_are_counted_in_samples(folder, check):
+    _, out = check(folder, "--seconds", "0.2", "--json")
+    # By division of floating-point numbers, a second holds only four of them.
+    assert json.loads(out)["pieces"] == 5 + 10 + 15 + 15
+
+
 def test_everything_is_told_in_words(folder, check):
     code, out = check("--group", "label", folder)
     assert code == 0

@@ -20,9 +20,11 @@ import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
 from sonarium.commands.train import plan_from
+from sonarium.config import located
 from sonarium.evaluation import extraction
 from sonarium.report.album import read_index
 from sonarium.runs.build import open_run
+from sonarium.worlds.songbird.world import SongbirdConfig
 
 HOP = 160
 """Hop length in samples: 20 ms at 8 kHz."""
@@ -83,6 +85,11 @@ def test_a_folder_given_as_seen_from_here_is_found_from_elsewhere(corpus, tmp_pa
     train(Path(corpus.name), tmp_path / "run", "--steps", 1)
     monkeypatch.chdir(tmp_path)
     assert len(open_run(tmp_path / "run").data.world) == CLIPS
+
+
+def test_folders_of_other_worlds_are_found_from_elsewhere_too():
+    assert located(SongbirdConfig(source="songs"), "path", "source").source == str(Path("songs").absolute())
+    assert located(SongbirdConfig(), "path", "source") == SongbirdConfig()
 
 
 def test_the_media_are_maps_and_neighbours_to_be_heard(runs):

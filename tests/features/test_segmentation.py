@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonarium.features.segmentation import Pieces, SegmentationConfig, dips, pieces, segment
+from sonarium.features.segmentation import Pieces, SegmentationConfig, dips, level, pieces, segment
 from sonarium.features.syllables import (
     BandsConfig,
     band_levels,
@@ -34,6 +34,13 @@ def test_planted_notes_are_cut_where_they_are():
     assert len(found) == len(PLANTED)
     for (start, stop, label), (onset, offset) in zip(found, PLANTED, strict=True):
         assert label == "segment" and abs(start - onset) < 0.008 and abs(stop - offset) < 0.012
+
+
+@pytest.mark.parametrize("rate", [19_531, 1780 * 3, 31_999])
+def test_any_rate_has_a_frame_for_each_millisecond(rate):
+    wave = 0.1 * np.random.default_rng(0).standard_normal(rate).astype(np.float32)
+    assert len(level(wave, rate, SegmentationConfig())) == 1000
+    assert len(band_levels(wave, rate, BandsConfig())) == 500
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.5])

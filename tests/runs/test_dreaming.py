@@ -492,6 +492,16 @@ def test_surprise_is_written_token_by_token(folder, sound, tmp_path, capsys):
         assert all(table["kl"][at] > own.threshold for at in above)
 
 
+def test_tokens_that_overlap_stand_for_their_middles(folder, monkeypatch):
+    own = surprise_meter(open_forecaster(folder / "heard"), above=0.5)
+    wave = np.random.default_rng(3).standard_normal(16000).astype(np.float32) * 0.1
+    usual = own.wave(wave, 8000)
+    monkeypatch.setattr(own.coder, "code_first", own.coder.code_first + 0.01)
+    later = own.wave(wave, 8000)
+    assert (usual.begin, later.begin) == (0, 0.01) and usual.onsets
+    assert [mark[0] for mark in later.onsets] == pytest.approx([mark[0] + 0.01 for mark in usual.onsets])
+
+
 def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
     """Windows begin early enough to reach the same state as the whole sound."""
     own = surprise_meter(open_forecaster(folder / "heard"))

@@ -81,7 +81,7 @@ def summary(found: Survey) -> dict[str, Any]:
         "files": quarantine["files"],
         "clips": len(clips),
         "hours": sum(lengths) / 3600,
-        "pieces": sum(max(1, int(length // found.config.seconds)) for length in lengths),
+        "pieces": sum(max(1, clip.length // round(found.config.seconds * rate)) for clip in clips),
         "seconds": [lengths[0], median(lengths), lengths[-1]] if lengths else [],
         "rates": counted(entry.rate for entry in entries.values()),
         "channels": counted(entry.channels for entry in entries.values()),

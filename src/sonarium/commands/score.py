@@ -44,6 +44,7 @@ from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, choose, flag, parse_groups
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show, show_heard
+from sonarium.config import located
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.episodes import Heard
@@ -140,7 +141,7 @@ def asked_for(arguments: list[str]) -> Asked:
         raise UsageError("--encoder without a run: say on which clips, as in --world recordings --path FOLDER")
     if flags.out is not None and not named:
         raise UsageError("--out is the run folder of an --encoder: name one, or leave --out out")
-    own = replace(source, config=made[2], split=made[3]) if world else None
+    own = replace(source, config=located(made[2], "path", "source"), split=made[3]) if world else None
     return Asked(flags, made[0], made[1], own)
 
 

@@ -109,14 +109,17 @@ def write(forecaster: "RunForecaster", path: Path, place: Path, track: "Track", 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("start", "end", *track.values))
         for number, row in enumerate(rows.tolist()):
-            ends = (number * track.seconds, (number + 1) * track.seconds)
+            ends = (track.begin + number * track.seconds, track.begin + (number + 1) * track.seconds)
             writer.writerow((*map(repr, ends), *("" if value != value else repr(value) for value in row)))
-    write_audacity(Path(f"{place}{AUDACITY}"), track.onsets, len(rows) * track.seconds, forecaster.rate)
+    write_audacity(
+        Path(f"{place}{AUDACITY}"), track.onsets, track.begin + len(rows) * track.seconds, forecaster.rate
+    )
     shown = min(len(rows), round(MOST_DRAWN / track.seconds))
     # The last code of a file may extend beyond its end.
     lasts = sum(map(len, forecaster.coder.blocks(path))) / forecaster.rate
     sound = forecaster.file(path, min(shown * track.seconds, lasts), track.seconds)
     field = forecaster.field(forecaster.levels(forecaster.tokens(sound.past))[0][-shown:])
     tracks = {name: values[:shown] for name, values in track.values.items()}
-    drawn = futures.surprise(field, shown * track.seconds, tracks, by, track.threshold, track.onsets)
+    ends = (track.begin, track.begin + shown * track.seconds)
+    drawn = futures.surprise(field, ends, tracks, by, track.threshold, track.onsets)
     Path(f"{place}.png").write_bytes(png(drawn))

@@ -17,7 +17,7 @@ from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import Group, choose, flag, leading_word, parse_groups, switched, wants_help
 from sonarium.commands.progress import bars, plainly
-from sonarium.config import Range, leaves
+from sonarium.config import Range, leaves, located
 from sonarium.rooms import SEEK, SUITE, suite_id
 from sonarium.runs.build import open_plan, open_run, plan_on_codes, plan_with_ears
 from sonarium.runs.plan import (
@@ -168,7 +168,9 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     if isinstance(source, RolloutsPlan):
         chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(in_suite(made[1], flags.suite, source.rollouts.env))
     else:
-        chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
+        chosen = ClipsPlan(
+            source.world, located(made[1], "path", "source"), made[2], made[3] if split else source.split
+        )
     loop = of_start(located(made[-1], "start_from"), plan.upstream)
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=loop)
 
@@ -257,16 +259,6 @@ def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:
         return f"on the codes of {plan.upstream.run}", None
     entry = WORLDS[plan.clips.world]
     return f"on {plan.clips.world} ({entry.summary})", entry.main
-
-
-def located(config: Any, name: str = "path") -> Any:
-    """The configuration with an absolute path, valid in any working directory."""
-    paths = {
-        field.name: str(Path(value).expanduser().absolute())
-        for field in dataclasses.fields(config)
-        if field.name == name and (value := vars(config)[name]) is not None
-    }
-    return dataclasses.replace(config, **paths)
 
 
 def report_end(flags: TrainFlags, plan: Plan) -> None:

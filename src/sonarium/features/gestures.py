@@ -40,6 +40,8 @@ WINDOW = 0.012
 PRESSURES = np.linspace(-0.26, -0.14, 13)
 FREQUENCIES = np.geomspace(320.0, 6000.0, 36)
 PARTIALS = 12
+FRAMES_AT_ONCE = 1 << 12
+"""Number of frames whose partials are measured together, which bounds the memory."""
 HIGHEST = 7000.0
 """Frequency in Hz up to which partials are compared."""
 LEAST = -45.0
@@ -176,7 +178,9 @@ def partials(
     turn, power, found = np.exp(-1j * phase), padded.astype(np.complex128), []
     for _ in range(PARTIALS):
         power = power * turn
-        found.append(np.abs(sliding_window_view(power, 2 * half + 1)[centres] @ window))
+        views = sliding_window_view(power, 2 * half + 1)
+        parts = np.split(centres, range(FRAMES_AT_ONCE, len(centres), FRAMES_AT_ONCE))
+        found.append(np.concatenate([np.abs(views[part] @ window) for part in parts]))
     decibels = 20 * np.log10(np.maximum(np.stack(found, 1), 1e-12))
     return np.maximum(decibels - decibels.max(1, keepdims=True), LEAST)
 

@@ -165,6 +165,8 @@ def level(wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfi
     power = sosfiltfilt(band, wave.astype(np.float64), padlen=min(3 * 27, len(wave) - 1)) ** 2
     smooth = fftconvolve(power, window / window.sum(), "same").clip(min=0)
     centres = np.arange(0, len(wave), rate / LEVEL_RATE).astype(np.int64)
+    # By rounding, the last one may be the end itself.
+    centres = centres[centres < len(wave)]
     return 10 * np.log10(smooth[centres] + SILENT)
 
 

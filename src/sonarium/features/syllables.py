@@ -54,6 +54,7 @@ def band_levels(
     filters = filters / np.maximum(filters.sum(1, keepdims=True), 1e-12)
     padded = np.pad(wave.astype(np.float64), (size // 2, size))
     starts = np.arange(0, len(wave), rate / config.frame_rate).astype(np.int64)
+    starts = starts[starts < len(wave)]
     views = np.lib.stride_tricks.sliding_window_view(padded, size)
     found = [
         np.abs(np.fft.rfft(views[part] * window, fft)) ** 2 @ filters.T

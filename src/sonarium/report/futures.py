@@ -54,30 +54,31 @@ def draw(
 
 def surprise(
     field: Float[np.ndarray, "row column"],
-    seconds: float,
+    ends: tuple[float, float],
     tracks: Mapping[str, Float[np.ndarray, " token"]],
     by: str,
     threshold: float,
     marks: Sequence[tuple[float, float, str]],
 ) -> Figure:
-    """A sound with its surprise below it; what is above the threshold is shaded."""
+    """A sound with its surprise below it, between two times in seconds; what is above the threshold is shaded."""
+    begin, seconds = ends[0], ends[1] - ends[0]
     figure = sheet(6.2, 1.6 + 1.1 * len(tracks))
     grid = panels(figure, 1 + len(tracks), 1)
     high = float(field.max())
-    draw(grid[0][0], field, 0.0, seconds / field.shape[1], (high - DEEPEST, high))
+    draw(grid[0][0], field, begin, seconds / field.shape[1], (high - DEEPEST, high))
     grid[0][0].set_yticks([])
     tidy(grid[0][0])
     grid[0][0].set_xticklabels([])
     for number, (name, values) in enumerate(tracks.items(), start=1):
         [axes] = grid[number]
-        middles = (np.arange(len(values)) + 0.5) * seconds / len(values)
+        middles = begin + (np.arange(len(values)) + 0.5) * seconds / len(values)
         axes.plot(middles, values, color=LINES[number - 1], linewidth=1.0, drawstyle="steps-mid")
         tidy(axes, "", "s" if number == len(tracks) else "", f"{name} (nats)", grid=True)
         if name == by:
             axes.axhline(threshold, color=FAINT, linewidth=0.8, linestyle="--")
             for start, stop, _ in marks:
                 axes.axvspan(start, stop, color=LINES[1], alpha=0.25, linewidth=0)
-        axes.set_xlim(0, seconds)
+        axes.set_xlim(*ends)
     return figure
 
 

@@ -154,7 +154,8 @@ def show_surprise(page: Page, sound: Sound, number: int) -> None:
     track = own.sound(signal)
     tokens = len(next(iter(track.values.values())))
     field = page.forecaster.field(page.forecaster.levels(page.forecaster.tokens(signal))[0])
-    figure = futures.surprise(field, tokens * track.seconds, track.values, own.by, track.threshold, track.onsets)
+    ends = (track.begin, track.begin + tokens * track.seconds)
+    figure = futures.surprise(field, ends, track.values, own.by, track.threshold, track.onsets)
     told = "; ".join(SURPRISES.get(name, name) for name in track.values)
     caption = (
         f"{told}. Shaded: above {track.threshold:.3g} nats, which {100 * own.above:g} % of the tokens of "

@@ -1,13 +1,14 @@
 """Evaluation of a run, or of an encoder from a file, as written to `scores.json`."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import Watch
 from sonarium.catalogue import MEASURES, MODELS
+from sonarium.config import located
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.episodes import Heard
 from sonarium.evaluation.meanings import recorded
@@ -84,8 +85,7 @@ def control(built: Built) -> Learner | None:
 
 def encoder_on(source: ClipsPlan, encoder: Any, seed: int) -> Plan:
     """Plan of an encoder from a file, on the clips and the split of `source`."""
-    located = replace(encoder, encoder=str(Path(encoder.encoder).expanduser().absolute()))
-    return Plan("encoder", "default", located, source, LoopConfig(seed))
+    return Plan("encoder", "default", located(encoder, "encoder"), source, LoopConfig(seed))
 
 
 def keep(built: Built, folder: Path) -> None:

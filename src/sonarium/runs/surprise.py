@@ -26,6 +26,8 @@ class Track:
 
     seconds: float
     """Duration of a token."""
+    begin: float
+    """Beginning of the first token in seconds."""
     values: Mapping[str, Float[np.ndarray, " token"]]
     """Surprise in nats, by measure; NaN during the burn-in."""
     threshold: float
@@ -86,11 +88,13 @@ class SurpriseMeter:
         rows[: self.forecaster.learner.burn_in] = np.nan
         values = dict(zip(self.measures, rows.T, strict=True))
         seconds, own = 1 / self.coder.code_rate, values[self.by]
+        # Codes may overlap; a token stands for the time around its middle.
+        begin = round(self.coder.code_first - seconds / 2, 9)
         marks = tuple(
-            (first * seconds, (last + 1) * seconds, f"{self.by} {own[first : last + 1].max():.1f}")
+            (begin + first * seconds, begin + (last + 1) * seconds, f"{self.by} {own[first : last + 1].max():.1f}")
             for first, last in exceedances(own, self.threshold)
         )
-        return Track(seconds, values, self.threshold, marks)
+        return Track(seconds, begin, values, self.threshold, marks)
 
 
 def surprise_meter(forecaster: RunForecaster, by: str = "", above: float = 0.99) -> SurpriseMeter:

@@ -295,6 +295,43 @@ def test_a_file_beside_each_recording(tmp_path):
     assert ["'back' from 0.3 to 0.2 s has no length" in remark.reason for remark in listing.remarks] == [True]
 
 
+def test_birds_are_told_apart_whatever_lies_beside_their_folders(tmp_path):
+    songs = [f"{bird}/{day}/{song}.wav" for bird in ("gy", "bl") for day in ("032212", "032312") for song in "ab"]
+    touch(tmp_path, *songs, "test.wav")
+    for song in songs:
+        table(tmp_path / song.replace("wav", "csv"), ["onset", "offset", "label"], ["0.1", "0.2", "a"])
+    listing = listed(tmp_path)
+    expected = {song: dict(zip(("bird", "day"), song.split("/"), strict=False)) for song in songs}
+    assert by_name(listing, tmp_path) == expected | {"test.wav": {"bird": "", "day": ""}}
+    assert (listing.layout, listing.group) == ("segments", "bird")
+
+
+def test_individuals_are_the_first_folders_that_differ(tmp_path):
+    songs = [f"data/{bird}/{part}/{bird}{part}.wav" for bird in ("gy", "bl") for part in ("old", "new")]
+    touch(tmp_path, *songs, "test.wav")
+    for song in songs:
+        table(tmp_path / song.replace("wav", "csv"), ["onset", "offset", "label"], ["0.1", "0.2", "a"])
+    found = by_name(listed(tmp_path), tmp_path)
+    assert found == {song: {"individual": song.split("/")[1]} for song in songs} | {"test.wav": {"individual": ""}}
+
+
+def test_sidecars_may_be_empty_and_have_others_of_metadata_beside_them(tmp_path):
+    touch(tmp_path, "b1/x.wav", "b1/y.wav", "b2/z.wav")
+    heading = ["onset", "offset", "label"]
+    table(tmp_path / "b1" / "x.csv", heading)
+    table(tmp_path / "b1" / "y.csv", heading, ["-0.0004", "0.1", "a"], ["", "0.3", "b"], ["-2", "0.5", "c"])
+    table(tmp_path / "b2" / "z.csv", heading, ["0.1", "0.2", "a"])
+    (tmp_path / "b2" / "z.json").write_text('{"recordist": "anna"}')
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.faults) == ("segments", ())
+    assert {row.path.name: row.segments for row in listing.rows} == {
+        "x.wav": (), "y.wav": ((0.0, 0.1, "a"),), "z.wav": ((0.1, 0.2, "a"),)
+    }  # fmt: skip
+    no_time, outside = (remark.reason for remark in listing.remarks)
+    assert "'b'" in no_time and "has no beginning or no end" in no_time
+    assert "'c' from -2 to 0.5 s lies outside the recording" in outside
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -1,5 +1,6 @@
 """Annotation formats of other programs: round trips of segments, and files as those programs write them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_a_table_holds_all_songs(tmp_path):
     write_table(tmp_path / "segments.csv", {"one.wav": marks, "two.wav": []})
     listing = listed(tmp_path)
     assert [row.segments for row in listing.rows] == [tuple(marks), ()]
+
+
+def test_names_that_are_not_utf8_are_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    write_table(tmp_path / "segments.csv", {name: [(0.1, 0.2, "a")]})
+    assert os.fsencode(name) + b",0.1,0.2,a" in (tmp_path / "segments.csv").read_bytes()
+    path = WRITERS["notmat"].beside(tmp_path / name)
+    WRITERS["notmat"].write(path, [(0.1, 0.2, "a")], 1.0, 8000)
+    assert list(annotations.read_notmat(path)) == [(0.1, 0.2, "a")]
+
+
+def test_overlaps_of_rounded_times_become_boundaries(tmp_path):
+    marks = [(0.1, 0.2005, "a"), (0.2, 0.3, "b")]
+    assert refused(marks, 1.0) == []
+    WRITERS["textgrid"].write(tmp_path / "a.TextGrid", marks, 1.0, 8000)
+    assert list(read_textgrid(tmp_path / "a.TextGrid")) == [(0.1, 0.2005, "a"), (0.2005, 0.3, "b")]
 
 
 def test_each_format_is_recognised_in_a_folder(tmp_path):

@@ -219,6 +219,18 @@ def test_common_voice(tmp_path):
         listed(tmp_path, subset="dev")
 
 
+def test_a_table_of_common_voice_may_be_empty(tmp_path):
+    common_voice(tmp_path)
+    heading = (tmp_path / "test.tsv").read_text().partition("\n")[0]
+    (tmp_path / "dev.tsv").write_text(f"{heading}\n")
+    assert set(by_name(listed(tmp_path), tmp_path)) == {"clips/a.mp3", "clips/b.mp3"}
+
+
+def test_recordings_named_by_their_day_are_not_those_of_a_corpus(tmp_path):
+    touch(tmp_path, "gy6or6/2012-03-24.wav", "bk1/2012-03-25.wav")
+    assert (listed(tmp_path).layout, listed(tmp_path).factors) == ("folder", ("label",))
+
+
 def test_hints_that_a_layout_does_not_use_are_refused(tmp_path):
     touch(tmp_path, "x/a.wav", "y/b.wav")
     table(tmp_path / "m.csv", ["path", "label"], ["a.wav", "x"])

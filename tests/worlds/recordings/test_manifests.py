@@ -112,6 +112,14 @@ def test_a_clip_that_is_told_twice_is_remarked_with_what_contradicts(tmp_path):
     ]
 
 
+def test_columns_with_the_names_of_groups_are_left_out(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    table(tmp_path / "m.csv", ["path", "file", "label"], ["a.wav", "wav", "x"], ["b.wav", "wav", "y"])
+    listing = listed(tmp_path / "m.csv")
+    assert [dict(row.labels) for row in listing.rows] == [{"label": "x"}, {"label": "y"}]
+    assert ["column 'file' is left out" in remark.reason for remark in listing.remarks] == [True]
+
+
 def test_columns_that_measure_are_no_labels(tmp_path):
     rows = [[f"{at}.wav", str(at), f"{at / 7:.3f}", str(at % 3), "16000"] for at in range(60)]
     table(tmp_path / "m.csv", ["path", "number", "seconds", "kind", "rate"], *rows)

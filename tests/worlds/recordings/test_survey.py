@@ -129,3 +129,10 @@ def test_bad_files_and_bad_stretches_that_leave_nothing_are_refused_together(tmp
     (root / "manifest.csv").write_text("path,start,stop,class\ngood.wav,2,3,a\nshort.wav,0,1,b\n")
     with pytest.raises(ValueError, match=r"has no sound that can be used: .*short.wav.*good.wav"):
         Recordings(settings_for(root, bad_fraction=1.0))
+
+
+def test_unknown_speakers_are_one_group_whatever_they_are_called(tmp_path):
+    for name in "abc":
+        write(tmp_path / f"{name}.wav", seed=ord(name))
+    (tmp_path / "manifest.csv").write_text("path,speaker\na.wav,\nb.wav,unknown\nc.wav,\n")
+    assert survey(settings_for(tmp_path)).group == "file"

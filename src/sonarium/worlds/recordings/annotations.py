@@ -18,7 +18,7 @@ from sonarium.worlds.audio.file import is_sound
 from sonarium.worlds.contract import Mark
 from sonarium.worlds.recordings import formats, metadata
 from sonarium.worlds.recordings.formats import NOTMAT, UNLABELLED
-from sonarium.worlds.recordings.listing import Fault, files_below, folder_labels
+from sonarium.worlds.recordings.listing import Fault, files_below, folder_labels, individuals
 
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
 DESCRIPTIONS = ("files.csv", "files.tsv")
@@ -26,6 +26,8 @@ SIDECARS = (".json", ".csv")
 """Suffixes of sidecars: files with a recording's name beside it that hold its segments."""
 LOOKED_AT = 20
 """Number of sidecars that are inspected to decide whether they are annotations at all."""
+ROUNDED = 0.001
+"""Seconds by which a segment may begin before its recording, as rounded times do."""
 OF_PROGRAMS = ("textgrid", "raven", "audacity")
 """Formats of other programs, in the order of the search."""
 
@@ -46,11 +48,15 @@ class Annotated:
         """Add segments; one without positive, finite duration is skipped with a remark, and the recording kept."""
         kept = self.segments[path]
         for start, stop, label in segments:
-            if 0 <= start < stop < math.inf:
-                kept.append((start, stop, label))
-            else:
-                remark = f"segment '{label}' from {start:g} to {stop:g} s has no length and is left out"
-                self.remarks.append(Fault(path, remark))
+            begin = 0.0 if -ROUNDED <= start < 0 else start
+            if 0 <= begin < stop < math.inf:
+                kept.append((begin, stop, label))
+                continue
+            what = "has no length" if begin >= stop else "lies outside the recording"
+            if math.isnan(start) or math.isnan(stop):
+                what = "has no beginning or no end"
+            remark = f"segment '{label}' from {start:g} to {stop:g} s {what} and is left out"
+            self.remarks.append(Fault(path, remark))
 
 
 class Sounds:
@@ -198,10 +204,10 @@ def from_beside(root: Path, sounds: Sounds, kind: str) -> Annotated:
     find, read_segments = BESIDE[kind]
     found = Annotated()
     days = folder_labels(list(sounds.whole.values()), root)
+    # Song is stored in one folder per bird, or per day of a bird.
+    names = {} if days else individuals(sounds.whole.values(), root)
+    found.labels |= days | {path: {"individual": name} for path, name in names.items()}
     for path in sounds.whole.values():
-        if path.parent != root:
-            # Song is stored in one folder per bird, or per day of a bird.
-            found.labels[path] = days.get(path, {"individual": path.parent.name})
         beside = find(path)
         if beside is not None:
             found.read.add(beside)
@@ -218,9 +224,11 @@ def notmat_of(sound: Path) -> Path | None:
 
 
 def sidecar_of(sound: Path) -> Path | None:
-    """The file beside a recording that may hold its segments."""
+    """The file beside a recording that holds its segments, or may hold them."""
     names = [base + ending for ending in SIDECARS for base in (sound.stem, sound.name)]
-    return next((path for path in map(sound.with_name, names) if path.is_file()), None)
+    there = [path for path in map(sound.with_name, names) if path.is_file()]
+    # Often there is one of segments, and one of metadata.
+    return next((path for path in there if len(there) > 1 and is_annotation(path)), there[0] if there else None)
 
 
 def is_annotation(path: Path) -> bool:
@@ -235,7 +243,7 @@ def is_annotation(path: Path) -> bool:
 def read_sidecar(path: Path) -> list[Mark]:
     """Onset, offset and label (or cluster) of each segment: columns of a CSV, lists of a JSON object."""
     try:
-        table = metadata.read_table(path) if path.suffix.lower() == ".csv" else columns_of(path)
+        table = metadata.read_table(path, empty=True) if path.suffix.lower() == ".csv" else columns_of(path)
         metadata.need(table, metadata.START, path)
         times = metadata.time_columns(table, path)
         label = metadata.find(table, metadata.LABEL)
@@ -246,7 +254,7 @@ def read_sidecar(path: Path) -> list[Mark]:
     except ValueError as error:
         raise ValueError(f"has an annotation that cannot be read ({error})") from None
     return [
-        (-1.0 if start is None else start, -1.0 if stop is None else stop, name)
+        (math.nan if start is None else start, math.nan if stop is None else stop, name)
         for (start, stop), name in zip(stretches, labels, strict=True)
     ]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonarium.files import write_whole, written_aside
+from sonarium.files import as_utf8, write_whole, written_aside
 from sonarium.worlds.contract import Mark
 
 NOTMAT = ".not.mat"
@@ -33,7 +33,11 @@ TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(<exists>|<absent>|[-+]?(?:\d+\.?\d
 """Quoted strings and free-standing numbers or flags; everything else in a TextGrid is for human readers."""
 
 
-def refused(marks: Iterable[Mark], duration: float | None = None, slack: float = 0.001) -> list[str]:
+SLACK = 0.001
+"""Seconds by which segments may overlap, or extend beyond the recording."""
+
+
+def refused(marks: Iterable[Mark], duration: float | None = None, slack: float = SLACK) -> list[str]:
     """Faults of segments that overlap, lie outside the recording, or have no duration or no label."""
     faults, kept = [], []
     for start, stop, label in marks:
@@ -158,7 +162,7 @@ def write_notmat(path: Path, marks: Sequence[Mark], duration: float, rate: int) 
             )
     content = {
         "Fs": float(rate),
-        "fname": path.name.removesuffix(NOTMAT),
+        "fname": as_utf8(path.name.removesuffix(NOTMAT)).decode(),
         "labels": "".join(label for *_, label in marks),
         "onsets": np.array([milliseconds(start) for start, _, _ in marks]).reshape(-1, 1),
         "offsets": np.array([milliseconds(stop) for _, stop, _ in marks]).reshape(-1, 1),
@@ -180,6 +184,9 @@ def write_textgrid(path: Path, marks: Sequence[Mark], duration: float, rate: int
     end = max([duration, *(stop for _, stop, _ in marks)])
     intervals, before = [], 0.0
     for start, stop, label in marks:
+        if before - SLACK <= start < before < stop:
+            # Rounded times may overlap by less than a millisecond.
+            start = before
         if start > before:
             intervals.append((before, start, ""))
         if start < before:
@@ -226,7 +233,10 @@ def plain(label: str, path: Path) -> str:
 
 def write_table(path: Path, marks: Mapping[str, Sequence[Mark]]) -> None:
     """Write one row per segment of all recordings."""
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with (
+        written_aside(path) as aside,
+        aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "onset", "offset", "label"))
         for name, own in marks.items():

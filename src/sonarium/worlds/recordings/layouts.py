@@ -15,6 +15,9 @@ from sonarium.worlds.audio.file import absence, is_sound
 from sonarium.worlds.contract import UNKNOWN
 from sonarium.worlds.recordings import annotations, metadata
 from sonarium.worlds.recordings.listing import (
+    DAY,
+    FILE,
+    FOLDER,
     Fault,
     Listing,
     Row,
@@ -104,10 +107,13 @@ def recognise(root: Path) -> Layout:
     if annotations.recognise(root) is not None:
         return "segments"
     stems = [path.stem for path in walk(root)[0]]
+    # Dates have the form of LibriSpeech's names.
+    dated = sum(DAY.fullmatch(stem) is not None for stem in stems)
     shapes: dict[Layout, re.Pattern[str]] = {"librispeech": LIBRISPEECH, "fsdd": FSDD, "esc": ESC}
     for layout, shape in shapes.items():
         # Tolerates a few stray files.
-        if sum(shape.fullmatch(stem) is not None for stem in stems) > 0.9 * len(stems):
+        alike = sum(shape.fullmatch(stem) is not None for stem in stems)
+        if alike - (dated if layout == "librispeech" else 0) > 0.9 * len(stems):
             return layout
     return "folder"
 
@@ -141,12 +147,21 @@ def read_manifest(root: Path, hints: Hints) -> Listing:
         raise ValueError(f"'{root}' has none of {', '.join(MANIFESTS)}: give the path of the manifest itself")
     table = metadata.read_table(path)
     files, times = metadata.need_paths(table, path), metadata.time_columns(table, path)
-    names = [name for name in table if name != files and name not in times.names]
+    names = [name for name in table if name not in (files, FILE, FOLDER) and name not in times.names]
+    taken = [
+        Fault(
+            path, f"column '{name}' is left out: --group {name} is each {name} itself; name the column otherwise"
+        )
+        for name in (FILE, FOLDER)
+        if name in table and name != files
+    ]
     rows = tuple(
         Row(path.parent / table[files][at], {name: table[name][at] for name in names}, start or 0.0, stop)
         for at, (start, stop) in enumerate(metadata.stretches(table, times, path))
     )
-    return Listing("manifest", rows, likely_labels(rows, names), default_group(names), remarks=repeated(rows))
+    return Listing(
+        "manifest", rows, likely_labels(rows, names), default_group(names), remarks=(*taken, *repeated(rows))
+    )
 
 
 def repeated(rows: tuple[Row, ...]) -> tuple[Fault, ...]:
@@ -286,7 +301,7 @@ def read_common_voice(root: Path, hints: Hints) -> Listing:
 def clips_of(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    table = metadata.read_table(path, quoted=False)
+    table = metadata.read_table(path, quoted=False, empty=True)
     return table[metadata.need_paths(table, path)]
 
 

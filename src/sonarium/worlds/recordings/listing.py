@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 from sonarium.worlds.audio.file import is_sound
@@ -136,11 +136,24 @@ DAY = re.compile(
 
 
 def folder_labels(paths: list[Path], root: Path) -> dict[Path, dict[str, str]]:
-    """Bird and day of each file if all files lie as bird/day/song.wav, else nothing."""
+    """Bird and day of each file if most files lie as bird/day/song.wav, else nothing. Of a stray file they are
+    known as far as it lies so."""
     folders = {path: Path(relative(path, root)).parts[:-1] for path in paths}
-    if not paths or any(len(parts) != 2 or not DAY.fullmatch(parts[1]) for parts in folders.values()):
+    daily = {path for path, parts in folders.items() if len(parts) == 2 and DAY.fullmatch(parts[1])}
+    if 2 * len(daily) <= len(paths):
         return {}
-    return {path: {"bird": parts[0], "day": parts[1]} for path, parts in folders.items()}
+    return {
+        path: {"bird": parts[0] if parts else "", "day": parts[1] if path in daily else ""}
+        for path, parts in folders.items()
+    }
+
+
+def individuals(paths: Iterable[Path], root: Path) -> dict[Path, str]:
+    """Individual of each file that lies in a folder: the first folder in which they differ."""
+    folders = {path: parts for path in paths if (parts := Path(relative(path, root)).parts[:-1])}
+    levels = zip(*folders.values(), strict=False)
+    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return {path: parts[min(shared, len(parts) - 1)] for path, parts in folders.items()}
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

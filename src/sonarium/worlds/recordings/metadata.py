@@ -30,12 +30,12 @@ class Table(dict[str, list[str]]):
         return f"{self.unit} {self.numbers[at]}"
 
 
-def read_table(path: Path, quoted: bool = True) -> Table:
-    """Read all columns of a table."""
+def read_table(path: Path, quoted: bool = True, empty: bool = False) -> Table:
+    """Read all columns of a table, which may be `empty` but for its heading."""
     if not path.is_file():
         raise ValueError(f"there is no table '{path}': give the path of a .csv, .tsv or .parquet file")
     table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_text(path, quoted)
-    if not table or not next(iter(table.values())):
+    if not table or not (empty or next(iter(table.values()))):
         raise ValueError(f"'{path}' has no rows: give a table with a line for each clip")
     return table
 

@@ -34,7 +34,8 @@ class RecordingsConfig:
     subset: str = ""
     """Table of a Common Voice folder, such as train; by default validated."""
     annotations: str = "auto"
-    """Annotation format: csv (segments.csv), sidecar (.json or .csv of each file), notmat, or one of crowsetta."""
+    """Annotation format: csv (segments.csv), sidecar (.json or .csv of each file), notmat, textgrid, raven,
+    audacity, or one of crowsetta."""
     clip: Literal["file", "segment"] = "file"
     """Unit of a clip: file (or a stretch of it named in a manifest), or segment (an annotated segment)."""
     labels: tuple[str, ...] = ()
@@ -283,5 +284,5 @@ def choose_group(config: RecordingsConfig, listing: Listing) -> str:
     if config.group or listing.group is None:
         return config.group or FILE
     # With a single speaker or bird, the split is by file.
-    several = len({row.labels[listing.group] for row in listing.rows}) > 1
+    several = len({row.labels[listing.group] or UNKNOWN for row in listing.rows}) > 1
     return listing.group if several else FILE
