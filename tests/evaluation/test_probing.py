@@ -3,16 +3,26 @@ the split that it states."""
 
 from copy import copy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from corpus import CLIPS, PATTERN, PITCHES, RATE, SPEAKERS, WORDS, write_corpus
+from typechecking import unchecked
 
 from sonarium.evaluation import extraction
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.extraction import batched, extract, extract_segments, extractors, of_learner
+from sonarium.evaluation.extraction import (
+    Encoded,
+    batched,
+    extract,
+    extract_segments,
+    extractors,
+    frames_apart,
+    of_learner,
+)
 from sonarium.evaluation.probing import comparable, probing, retrievable, subsampled
 from sonarium.evaluation.splits import split_world
 from sonarium.evaluation.tasks import corpus, tasks, unpredictable
@@ -337,6 +347,24 @@ def test_a_learner_has_three_controls():
     wave, lengths = torch.randn(2, 4000), torch.tensor([4000, 2000])
     widths = {name: one[0].encode(wave, lengths).shape[-1] for name, one in found.items()}
     assert widths == {"scores": 4, "log_mel": 40, "mfcc": 39, "random": 4}
+
+
+@pytest.mark.parametrize("first", [0.008, 0.03])
+def test_tracks_of_codes_are_those_of_the_same_code(first):
+    """A code each 16 ms, of which the first has its middle at 30 ms: its own track is the first one."""
+    signal = Signal("codes", (12, 3), frame_rate=62.5, frame_first=first)
+    codes: Any = SimpleNamespace(code_rate=62.5, code_first=first, encode=None, code_lengths=None)
+    tracks, middles = np.arange(12.0)[None, :, None], first + np.arange(12) / 62.5
+    some = Encoded(np.array([0]), np.arange(36.0).reshape(1, 12, 3), np.array([12]), tracks, np.array([12]))
+    world: Any = SimpleNamespace(signal=signal, track_rate=62.5, tracks=("place",))
+    with unchecked():
+        learner = of_learner(codes, signal, torch.device("cpu"))
+        [control] = extractors(codes, None, signal, "cpu")["input"]
+        for one in (learner, control):
+            assert one.first == first
+            rows, _, mark, track = frames_apart(one, some, [((0.1, 0.2, "a"),)], QUICK, 0.016, world)
+            np.testing.assert_array_equal(track[:, 0], rows[:, 0] // 3)
+            np.testing.assert_array_equal(mark == "a", (middles >= 0.1) & (middles < 0.2))
 
 
 def test_what_cannot_be_predicted():

@@ -1,12 +1,14 @@
 """Mask-based separators: causal, equal window by window and on the whole, with the same masks at both ears."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typechecking import unchecked
 
 from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner, Separator, StreamSeparator
@@ -32,6 +34,15 @@ def made(preset: str = "default", signal: Signal = SIGNAL, **changes: Any) -> An
 
 
 SMALL = made(units=8, fft=32, hop=8)
+
+
+def test_validation_is_the_same_in_any_number_of_processes():
+    learner = made("otoworld", units=8)
+    spectra, before = learner.spectrum.around(noise(2, 4000, 2)), learner.norm.running_mean.clone()
+    several: Any = SimpleNamespace(ranks=2)
+    with unchecked():
+        assert torch.equal(learner.shares(spectra, several), learner.shares(spectra))
+    assert torch.equal(learner.norm.running_mean, before)
 
 
 def test_the_default_is_small_and_otoworlds_is_of_its_size():

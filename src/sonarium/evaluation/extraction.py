@@ -58,7 +58,7 @@ def extractors(
     assert rate is not None, signal
     found = {"scores": [of_learner(learner, signal, where)]}
     if signal.kind == "codes":
-        whole = Extractor(lambda codes, _: codes, lambda lengths: lengths, rate, 0.5 / rate, where)
+        whole = Extractor(lambda codes, _: codes, lambda lengths: lengths, rate, signal.frame_first, where)
         found |= {"input": [whole]}
     else:
         found |= {"log_mel": [], "mfcc": []}
@@ -237,7 +237,9 @@ def frames_apart(
     taken = place % stride == phase[clip]
     tracks = np.zeros((int(taken.sum()), len(world.tracks)))
     if some.tracks is not None and some.track_counts is not None:
-        seconds = extractor.first + place[taken] / extractor.rate
+        # Of codes, the tracks have a value for each code, wherever its middle is.
+        begins = world.signal.frame_first - 0.5 / world.track_rate if world.signal.kind == "codes" else 0.0
+        seconds = extractor.first - begins + place[taken] / extractor.rate
         # Rounding keeps a time on the edge of a track's frame in that frame.
         at = np.floor(np.round(seconds * world.track_rate, 6)).astype(int)
         last = np.maximum(some.track_counts[clip[taken]] - 1, 0)

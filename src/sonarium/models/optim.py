@@ -93,13 +93,13 @@ DECAYING = ("cosine", "linear")
 class ScheduleConfig:
     schedule: Literal["constant", "noam", "cosine", "linear"] = "constant"
     """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
-    2017, arXiv 1706.03762), or cosine or linear (to 0 at `decay_steps`)."""
+    2017, arXiv 1706.03762), or cosine or linear (to 0 at `decay_steps`, linear after it)."""
     warmup_steps: Annotated[int, Range(0)] = 0
     """Linear warm-up steps; noam needs at least 1. Where a cosine or linear schedule would end within the warm-up,
     a tenth of the `--steps`."""
     decay_steps: Annotated[int, Range(0)] = 0
-    """Step at which cosine and linear reach 0, the warm-up included; 0 takes the `--steps` that the run began
-    with."""
+    """Step at which cosine reaches 0, and after which linear does, the warm-up included; 0 takes the `--steps`
+    that the run began with."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -135,7 +135,7 @@ class ScheduleConfig:
         return 1.0
 
     def ending(self, steps: int) -> "ScheduleConfig":
-        """This schedule, in which a decay without `decay_steps` reaches 0 at the last of `steps`, unless they are
+        """This schedule, in which a decay without `decay_steps` ends with the last of `steps`, unless they are
         0."""
         if self.schedule not in DECAYING or self.decay_steps or not steps:
             return self

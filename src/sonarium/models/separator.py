@@ -343,7 +343,9 @@ class OtoWorldSeparator(Learner, MaskSeparator):
         """Masks of spectra; with an engine, batch statistics of the levels are those of all ranks."""
         level = (power(spectra) + 1e-10).log() / 2
         frames = rearrange(level, "clip ear frame bin -> (clip ear) frame bin")
-        normalise = self.norm if engine is None or engine.ranks == 1 else partial(over_ranks, self.norm, engine)
+        normalise = self.norm
+        if self.training and engine is not None and engine.ranks > 1:
+            normalise = partial(over_ranks, self.norm, engine)
         levels = normalise(frames.reshape(-1, 1)).view(frames.shape)
         states = recur(self.lstm, levels) if torch.compiler.is_exporting() else self.lstm(levels)[0]
         return rearrange(

@@ -98,3 +98,9 @@ def test_the_order_of_a_planted_grammar_is_found(order):
     songs = [some_song(rng, order, 60, table) for _ in range(60)]
     found, bits = markov_order(songs[:45], songs[45:], 3, most=4)
     assert found == order and bits[order] < bits[order - 1]
+
+
+def test_songs_that_are_all_alike_have_the_order_that_predicts_them():
+    songs = [np.array([0, 1, 2] * 4)] * 15
+    found, bits = markov_order(songs[:10], songs[10:], 3, most=2)
+    assert found == int(np.argmin(bits)) >= 1

@@ -144,6 +144,25 @@ def test_the_day_after_goes_on_from_the_day_before():
     np.testing.assert_allclose(after.means_, before.means_, atol=0.2)
     with pytest.raises(ValueError, match="start_from has 3 states"):
         HMM(2).fit(frames, start_from=before)
+    for other in (HMM(3, covariance="full"), HMM(3, durations="categorical")):
+        with pytest.raises(ValueError, match=r"start_from has (covariance|durations)=.*: give the same to both"):
+            other.fit(frames, start_from=before)
+
+
+def test_transitions_that_were_lost_stay_so_whatever_the_prior():
+    frames = np.repeat([0.0, 5.0, 10.0] * 4, 10)[:, None] + np.random.default_rng(0).normal(size=(120, 1)) * 0.1
+    before = HMM(3, random_state=0, max_iter=30).fit(frames)
+    lost = before.transmat_ == 0
+    after = HMM(3, transition_prior=1.1, max_iter=5).fit(frames, start_from=before)
+    assert lost.sum() >= 2 and (after.transmat_[lost] == 0).all() and np.isfinite(after.objective_).all()
+
+
+def test_the_score_is_that_of_the_model_whenever_it_stops():
+    """Where the last iteration empties a state, its repair would come without a score."""
+    rng = np.random.default_rng(2)
+    frames = np.concatenate([rng.normal(size=(60, 1)) * 0.05, 5 + rng.normal(size=(60, 1)) * 0.05])
+    model = HMM(6, start="random", random_state=2, max_iter=3, tol=0).fit(frames, lengths=[20] * 6)
+    assert model.score(frames, lengths=[20] * 6) >= model.history_[-1]
 
 
 def test_sampling_begins_with_the_start_state_and_follows_the_temperature():
@@ -188,6 +207,11 @@ def test_explicit_durations_are_learnt_and_drawn():
         (lambda: HMM(2, transition_prior=0.5).fit(np.zeros((4, 1))), "at least 1"),
         (lambda: HMM(2, transitions=[[0.5, 0.6], [0, 1]]).fit(np.zeros((4, 1))), "sum to 1"),
         (lambda: HMM(2, fixed=np.eye(2)).fit(np.zeros((4, 1))), "give transitions, too"),
+        (lambda: HMM(2, "categorical", symbols=3).fit([[0], [5], [1]]), "symbol 5: there are 3"),
+        (
+            lambda: HMM(2, transitions=[[0.9, 0.1], [0.1, 0.9]], durations="categorical").fit(np.zeros((4, 1))),
+            "give 0 on the diagonal",
+        ),
     ],
 )  # fmt: skip
 def test_what_it_refuses_it_names_in_one_line(make, message):

@@ -106,6 +106,27 @@ def test_where_scaled_arithmetic_underflows_logarithms_take_over(durations):
     torch.testing.assert_close(found.posterior[:, 0], torch.ones(len(density)).double())
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("durations", [0, 3])
+@pytest.mark.parametrize("leads", [False, True])
+def test_what_underflows_and_is_needed_later_is_not_lost(leads, durations, dtype):
+    """The first frames are of the second state by far, the others of the first one, and the second leads nowhere:
+    the path through the first state alone is possible, or likely in the end."""
+    kind = getattr(torch, dtype)
+    moves = torch.tensor([[0.5, 0.5], [0.0, 1.0]] if leads else [[1.0, 0.0], [0.0, 1.0]], dtype=kind)
+    lasting = torch.full((2, 3), 1 / 3, dtype=kind) if durations else None
+    chain = Chain(torch.tensor([0.5, 0.5], dtype=kind), moves, lasting)
+    density = torch.zeros(int(LENGTHS.max()) + 40, 2, dtype=kind)
+    density[0, 0], density[1:, 1] = -800.0 if dtype == "float64" else -120.0, -25.0
+    [block] = pack(np.array([len(density)]), 6, torch.device("cpu"))
+    exact = expect(chain, density.clone, block, "log", Workspace())
+    for posteriors in (True, False):
+        found = expect(chain, density.clone, block, "scaled", Workspace(), posteriors)
+        torch.testing.assert_close(found.log_likelihood, exact.log_likelihood, rtol=1e-4, atol=1e-4)
+    found = expect(chain, density.clone, block, "scaled", Workspace())
+    torch.testing.assert_close(found.posterior, exact.posterior, rtol=1e-3, atol=1e-3)
+
+
 def test_blocks_hold_every_frame_once_whatever_their_size(monkeypatch):
     monkeypatch.setattr("sonarium.models.hmm.packing.CELLS", 12)
     lengths = np.array([4, 9, 1, 3, 3])

@@ -22,8 +22,30 @@ from typechecking import unchecked
 
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
 from sonarium.rooms.acoustics.images import audible, find_images
+from sonarium.rooms.acoustics.impulse_responses import simulate
 
 SEEDS = st.integers(0, 2**32 - 1)
+SIDE = 2 * np.sqrt(2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("source", "ear"),
+    [((2, 2), (3, 2)), ((2, 2), (2, 3.1)), ((1.5, 2), (3, 2)), ((2, 2.5), (2, 1.3)), ((2, 2), (2.5, 2.3))],
+)
+def test_a_square_on_its_corner_sounds_as_a_box_even_on_its_axes(source, ear, dtype):
+    def turned(point):
+        x, y = np.subtract(point, 2.0) / np.sqrt(2)
+        return x - y + SIDE / 2, x + y + SIDE / 2
+
+    diamond, box = regular(4, 2.0, absorption=0.2), shoebox((SIDE, SIDE), 0.2)
+    made = simulate(diamond, [source], [ear], 16_000, order=6, length=1600, dtype=dtype)
+    expected = simulate(box, [turned(source)], [turned(ear)], 16_000, order=6, length=1600, dtype=dtype)
+    np.testing.assert_allclose(made, expected, atol=1e-5 if dtype is np.float64 else 2e-3)
+    found = find_images(diamond, np.array(source, float), 6)
+    assert audible(diamond, found, np.array([ear], float)).sum() == 85
+
+
 CONVEX = ("box", "regular", "ellipse")
 BENT = ("ell", "tee", "cup", "star")
 

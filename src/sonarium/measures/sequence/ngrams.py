@@ -78,7 +78,11 @@ def markov_order(
     best = int(np.argmin(bits))
     for order in range(best):
         losses = each[order] - each[best]
-        test: Any = None if np.ptp(losses) == 0 else stats.ttest_1samp(losses, 0, alternative="greater")
-        if test is None or test.pvalue >= level:
+        if np.ptp(losses) == 0:
+            worse = losses[0] > 0
+        else:
+            test: Any = stats.ttest_1samp(losses, 0, alternative="greater")
+            worse = test.pvalue < level
+        if not worse:
             return order, bits
     return best, bits

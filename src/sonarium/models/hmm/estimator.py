@@ -192,6 +192,13 @@ class HMM(BaseEstimator):
             ):
                 raise ValueError(f"{name} must be probabilities: rows of at least 0 that sum to 1")
             found["start" if name == "initial" else name] = array
+        if self.durations != "geometric" and "transitions" in found:
+            # A state without another successor keeps its own.
+            lasting = np.diagonal(found["transitions"])
+            if ((lasting > 0) & (lasting < 1)).any():
+                raise ValueError(
+                    f"durations={self.durations!r} with transitions from a state to itself: give 0 on the diagonal"
+                )
         if self.fixed is not None and self.transitions is None:
             raise ValueError("fixed transitions need their probabilities: give transitions, too")
         if not isinstance(self.transition_prior, int | float):
@@ -241,6 +248,8 @@ class HMM(BaseEstimator):
             )
         if self.n_init < 1 or self.max_iter < 1:
             raise ValueError(f"n_init={self.n_init}, max_iter={self.max_iter}: give at least 1 of each")
+        if self.emission == "categorical" and self.symbols:
+            check_symbols(frames, self.symbols)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         best: Fitted | None = None
         for _ in range(self.n_init if start_from is None else 1):
@@ -248,7 +257,7 @@ class HMM(BaseEstimator):
                 model = start_model(config, frames, own, rng, self.like, known, self.symbols)
             else:
                 model = self.continued(start_from, config, known, rng)
-            self.check_symbols(frames, model)
+            self.check_model(frames, model)
             found = self.maximise(model, self.packed(frames, own, model))
             if best is None or found.objective[-1] > best.objective[-1]:
                 best = found
@@ -261,6 +270,10 @@ class HMM(BaseEstimator):
     def continued(self, other: "HMM", config: HMMConfig, known: Known, rng: np.random.Generator) -> Model:
         """Parameters of a fitted model under the structure and priors of this one."""
         check_is_fitted(other, "model_")
+        for name in ("emission", "covariance", "durations"):
+            theirs, ours = getattr(other, name), getattr(self, name)
+            if theirs != ours:
+                raise ValueError(f"start_from has {name}={theirs!r}, this model {ours!r}: give the same to both")
         model = other.model_
         if model.states != self.states or model.emission.dimensions != self.n_features_in_:
             raise ValueError(
@@ -271,7 +284,9 @@ class HMM(BaseEstimator):
         if self.topology == other.topology and self.initial is None and self.transitions is None:
             # Keep the transitions of the other model: of a sparse topology, and without those it has lost.
             structure = replace(
-                structure, allowed=model.structure.allowed, start_allowed=model.structure.start_allowed
+                structure,
+                allowed=model.structure.allowed & (model.chain.transitions > 0),
+                start_allowed=model.structure.start_allowed & (model.chain.start > 0),
             )
         chain = model.chain
         moves = structure.rows(chain.transitions * structure.allowed, chain.transitions)
@@ -281,16 +296,15 @@ class HMM(BaseEstimator):
             emission = replace(emission, gaussian=replace(emission.gaussian, prior=config.prior))
         return Model(structure, Chain(first / first.sum(), moves, chain.durations), emission)
 
-    def check_symbols(self, frames: np.ndarray, model: Model) -> None:
-        if isinstance(model.emission, Categorical) and frames.max() >= model.emission.probabilities.shape[1]:
-            count = model.emission.probabilities.shape[1]
-            raise ValueError(f"symbol {frames.max():.0f}: there are {count}, from 0 on; give symbols=")
+    def check_model(self, frames: np.ndarray, model: Model) -> None:
+        if isinstance(model.emission, Categorical):
+            check_symbols(frames, model.emission.probabilities.shape[1])
 
     def maximise(self, model: Model, packed: Packed) -> "Fitted":
         space, repairs = Workspace(), self.states if self.repair else 0
         found = Fitted(model)
         repaired = True
-        for _ in range(self.max_iter):
+        for iteration in range(self.max_iter):
             found.counts = counts = e_step(found.model, packed, self.arithmetic, space)
             found.history.append(float(counts.log_likelihood))
             now = found.history[-1] + float(found.model.penalty())
@@ -305,14 +319,15 @@ class HMM(BaseEstimator):
                 break
             found.model, repaired = m_step(found.model, counts, self.learn), False
             empty = len(empty_states(counts))
-            if empty and repairs >= empty:
+            # After the last iteration, the score of a repaired model would be unknown.
+            if empty and repairs >= empty and iteration + 1 < self.max_iter:
                 found.model, repairs, repaired = repair(found.model, counts), repairs - empty, True
         return found
 
     def blocks(self, X: Any, lengths: Lengths) -> Iterator[tuple[Block, Float[Tensor, "frame some"]]]:
         check_is_fitted(self, "model_")
         frames = self.frames(X, reset=False)
-        self.check_symbols(frames, self.model_)
+        self.check_model(frames, self.model_)
         yield from self.packed(frames, lengths_of(len(frames), lengths), self.model_)
 
     def predict(self, X: Any, lengths: Lengths = None) -> Int[np.ndarray, " frame"]:
@@ -506,6 +521,11 @@ class Fitted:
         self.history: list[float] = []
         self.objective: list[float] = []
         self.converged = False
+
+
+def check_symbols(frames: np.ndarray, count: int) -> None:
+    if frames.max() >= count:
+        raise ValueError(f"symbol {frames.max():.0f}: there are {count}, from 0 on; give symbols=")
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -3,8 +3,9 @@ blocks of sequences.
 
 Scaled arithmetic divides the forward variable of each frame by its sum (Rabiner's section V.A), after dividing the
 densities of a frame by their maximum; each step is then a matrix product over all sequences of a block, and the
-expected transitions of all frames are one more. Where that underflows, which requires that the only reachable
-state is nearly impossible, the block is recomputed in logarithms.
+expected transitions of all frames are one more. Where that underflows, because the only reachable state is nearly
+impossible, or because a forward variable that later frames need is below the smallest number, the block is
+recomputed in logarithms.
 
 Explicit durations (Ferguson 1980; Yu 2010): a state is entered with its duration in frames, which counts down to
 1; then it is left. A sequence may end within a segment, so that the last duration is censored, not truncated.
@@ -24,6 +25,8 @@ from sonarium.models.hmm.packing import Block
 Arithmetic = Literal["scaled", "log"]
 SMALLEST = {torch.float64: 1e-250, torch.float32: 1e-30}
 """Sum of the forward variables of a frame below which scaled arithmetic falls back to logarithms."""
+LARGEST = {dtype: torch.finfo(dtype).eps / torch.finfo(dtype).tiny for dtype in SMALLEST}
+"""Backward variable above which it does so: a forward variable that underflowed would then matter."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def scaled(
     if not bool((scale > SMALLEST[scale.dtype]).all()):
         return None
     predictive = (scale.log() + peak)[:, 0]
-    if not posteriors:
+    if not posteriors and precise(forward):
         return Expectation(sums(predictive, block), predictive)
     posterior = space.take("posterior", *density.shape, like=density)
     density.div_(scale)
@@ -135,6 +138,11 @@ def scaled(
             torch.mm(arriving[time + 1], chain.transitions.T, out=beta[:size])
         beta[size:] = 1
         arriving[time].mul_(beta)
+    # NaN fails the comparison, too.
+    if not bool((posterior < LARGEST[posterior.dtype]).all()):
+        return None
+    if not posteriors:
+        return Expectation(sums(predictive, block), predictive)
     posterior.mul_(forward)
     first = block.sizes[0]
     leaving = forward[: len(forward) - first]
@@ -148,6 +156,11 @@ def scaled(
         posterior[:first].sum(0),
         chain.transitions * (leaving.T @ density[first:]),
     )
+
+
+def precise(forward: Float[Tensor, "frame *states"]) -> bool:
+    """Whether no forward variable has underflowed, or is 0 anyway."""
+    return bool((forward >= torch.finfo(forward.dtype).tiny).all())
 
 
 def log_matmul(
@@ -227,7 +240,7 @@ def scaled_durations(
     if not bool((scale > SMALLEST[scale.dtype]).all()):
         return None
     predictive = (scale.log() + peak)[:, 0]
-    if not posteriors:
+    if not posteriors and precise(forward):
         return Expectation(sums(predictive, block), predictive)
     density.div_(scale)
     posterior = torch.empty_like(density)
@@ -240,10 +253,15 @@ def scaled_durations(
             begun = (later * durations).sum(2)
             beta[:size, :, 0] = begun @ chain.transitions.T
             beta[:size, :, 1:] = later[:, :, :-1]
+            if not bool((beta < LARGEST[beta.dtype]).all()):
+                return None
             moves += alpha[time][:size, :, 0].T @ begun
-        posterior.split(block.sizes)[time].copy_((alpha[time] * beta).sum(2))
         later = beta * own[time][:, :, None]
-        lasting += (enter[time][:, :, None] * later).sum(0)
+        if posteriors:
+            posterior.split(block.sizes)[time].copy_((alpha[time] * beta).sum(2))
+            lasting += (enter[time][:, :, None] * later).sum(0)
+    if not posteriors:
+        return Expectation(sums(predictive, block), predictive)
     starts = chain.start * (later * durations).sum((0, 2))
     return Expectation(
         sums(predictive, block), predictive, posterior, starts, chain.transitions * moves, durations * lasting

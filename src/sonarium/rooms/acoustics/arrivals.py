@@ -15,7 +15,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float
 
-from sonarium.rooms.acoustics.images import unobstructed
+from sonarium.rooms.acoustics.images import ASIDE, unobstructed
 from sonarium.rooms.acoustics.jit import compiled
 
 HALF = 40
@@ -70,12 +70,18 @@ def add_arrival(response, taps, arrival, amplitude):
 @compiled
 @no_type_check
 def stand_in(within, lines, x, y):
-    """Mark the beams that contain a point, which is then on the inner side of both edges."""
-    point_x, point_y, zero = lines.dtype.type(x), lines.dtype.type(y), lines.dtype.type(0)
+    """Mark the beams that contain a point, which is then on the inner side of both edges. Beams that meet in a ray
+    are divided beside it, so that rounding does not put a point on the ray, as on a symmetry plane, into both or
+    into none."""
+    point_x, point_y = lines.dtype.type(x), lines.dtype.type(y)
+    rounding = lines.dtype.type(4) * np.finfo(lines.dtype).eps
+    aside = lines.dtype.type(ASIDE) + rounding * (abs(point_x) + abs(point_y))
     for beam in range(len(within)):
         right = lines[0, beam] * point_x + lines[1, beam] * point_y + lines[2, beam]
         left = lines[3, beam] * point_x + lines[4, beam] * point_y + lines[5, beam]
-        within[beam] = (right >= zero) & (left >= zero)
+        within[beam] = (right >= -aside - rounding * abs(lines[2, beam])) & (
+            left >= aside + rounding * abs(lines[5, beam])
+        )
 
 
 @compiled

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from sonarium.rooms.acoustics.arrivals import NEAREST
-from sonarium.rooms.acoustics.images import ENDS
+from sonarium.rooms.acoustics.images import ASIDE, ENDS
 from sonarium.rooms.acoustics.slots import Slots
 from sonarium.rooms.acoustics.soundbank import Bank
 
@@ -143,7 +143,11 @@ class CudaBackend:
         """Which beams each ear lies in."""
         x, y = (rearrange(listeners[..., axis], "chosen ear -> chosen 1 ear 1") for axis in (0, 1))
         lines = rearrange(room["lines"], "chosen source line beam -> line chosen source 1 beam")
-        inner = (lines[0] * x + lines[1] * y + lines[2] >= 0) & (lines[3] * x + lines[4] * y + lines[5] >= 0)
+        # As in `stand_in`.
+        rounding = 4 * torch.finfo(lines.dtype).eps
+        aside = ASIDE + rounding * (x.abs() + y.abs())
+        right, left = (one * x + other * y + offset for one, other, offset in (lines[:3], lines[3:]))
+        inner = (right >= -aside - rounding * lines[2].abs()) & (left >= aside + rounding * lines[5].abs())
         number = torch.arange(lines.shape[-1], device=self.device)
         return inner & (number < room["beams"][:, :, None, None])
 

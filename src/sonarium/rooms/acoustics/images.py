@@ -24,6 +24,8 @@ from sonarium.rooms.acoustics.limits import MOST_IMAGES, check_images
 
 EVERYWHERE = -1
 """Wall number of a beam without edges, which is audible everywhere."""
+ASIDE = 1e-9
+"""Distance in metres from the ray in which two beams meet to where they are divided."""
 NARROWEST = 1e-9
 """Fraction of a wall below which a beam that falls on it is discarded."""
 ENDS = 1e-9
@@ -297,10 +299,12 @@ def longer(rows):
 @compiled
 @no_type_check
 def in_beam(apex_x, apex_y, edges, x, y):
-    """Whether a point lies between the two edges: two cross products."""
+    """Whether a point lies between the two edges: two cross products, compared as in `stand_in`."""
     right = (edges[0] - apex_x) * (y - apex_y) - (edges[1] - apex_y) * (x - apex_x)
     left = (edges[2] - apex_x) * (y - apex_y) - (edges[3] - apex_y) * (x - apex_x)
-    return right >= 0.0 and left <= 0.0
+    first = np.hypot(edges[0] - apex_x, edges[1] - apex_y)
+    second = np.hypot(edges[2] - apex_x, edges[3] - apex_y)
+    return right >= -ASIDE * first and left <= -ASIDE * second
 
 
 @compiled
