@@ -122,7 +122,8 @@ def bird(rate: int, samples: int, random: np.random.Generator) -> Loop:
         start += random.uniform(0.05, 0.15)
     if not loop.any():
         # Too short for a syllable of its own length.
-        add(loop, 0, whistle(rate, length, *random.uniform(0.4, 0.98, 2) * top, 0.0))
+        first, last = random.uniform(0.4, 0.98, 2) * top
+        add(loop, 0, whistle(rate, length, first, last, 0.0))
     return loop
 
 
