@@ -270,16 +270,26 @@ class HMM(BaseEstimator):
     def continued(self, other: "HMM", config: HMMConfig, known: Known, rng: np.random.Generator) -> Model:
         """Parameters of a fitted model under the structure and priors of this one."""
         check_is_fitted(other, "model_")
-        for name in ("emission", "covariance", "durations"):
-            theirs, ours = getattr(other, name), getattr(self, name)
-            if theirs != ours:
-                raise ValueError(f"start_from has {name}={theirs!r}, this model {ours!r}: give the same to both")
         model = other.model_
         if model.states != self.states or model.emission.dimensions != self.n_features_in_:
             raise ValueError(
                 f"start_from has {model.states} states of {model.emission.dimensions} columns: "
                 f"expected {self.states} of {self.n_features_in_}"
             )
+        emission = model.emission
+        normal = emission.gaussian if isinstance(emission, Mixture) else emission
+        theirs = {
+            "emission": type(emission).__name__.lower(),
+            "covariance": normal.covariance if isinstance(normal, Gaussian) else self.covariance,
+            "durations": "geometric" if model.chain.durations is None else "explicit",
+        }
+        ours = {"emission": self.emission, "covariance": self.covariance}
+        ours |= {"durations": "geometric" if self.durations == "geometric" else "explicit"}
+        for name, value in theirs.items():
+            if value != ours[name]:
+                raise ValueError(
+                    f"start_from has {name}={value!r}, this model {ours[name]!r}: give the same to both"
+                )
         structure = structure_of(config, known, rng, self.like.device)
         if self.topology == other.topology and self.initial is None and self.transitions is None:
             # Keep the transitions of the other model: of a sparse topology, and without those it has lost.
@@ -291,7 +301,7 @@ class HMM(BaseEstimator):
         chain = model.chain
         moves = structure.rows(chain.transitions * structure.allowed, chain.transitions)
         first = chain.start * structure.start_allowed
-        emission = replace(model.emission, prior=config.prior)
+        emission = replace(emission, prior=config.prior)
         if isinstance(emission, Mixture):
             emission = replace(emission, gaussian=replace(emission.gaussian, prior=config.prior))
         return Model(structure, Chain(first / first.sum(), moves, chain.durations), emission)
