@@ -15,6 +15,7 @@ from sonarium.agents.contract import Agent
 from sonarium.agents.rollout import Copies, RolloutConfig, Rollouts
 from sonarium.agents.tally import Tally
 from sonarium.agents.vectors import OURS, Vector, make_vector
+from sonarium.environment import EnvironmentFault
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -96,6 +97,43 @@ def test_what_is_observed_after_the_end_of_an_episode_is_its_own(mode):
     assert told[:6] == [(1, 1, False), (2, 1, False), (3, 1, True)] * 2
     assert all(count in (0, -1) for count in shown_first) and shown_first.count(0) == 3
     assert len(told) == (8 if mode is AutoresetMode.SAME_STEP else 6)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_an_environment_may_write_each_step_into_the_same_arrays(mode, monkeypatch):
+    # `copy=False` returns the arrays that the next step overwrites.
+    slots = [
+        Vector("Count", SyncVectorEnv([Count] * 2, autoreset_mode=mode, copy=again)) for again in (True, False)
+    ]
+    made = []
+    for own in slots:
+        monkeypatch.setattr("sonarium.agents.rollout.slots_of", lambda config, seed, own=own: own)
+        source = Rollouts(RolloutConfig("Count", envs=2, rollout_steps=5), 0)
+        source.attach(Still(), StubEngine(0))
+        made.append(next(source))
+    for name in ("observation", "last"):
+        expected, found = (getattr(one, name)["count"] for one in made)
+        np.testing.assert_array_equal(found, expected)
+        assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(made[1].terminated, made[0].terminated)
+
+
+@pytest.mark.parametrize(
+    ("shown", "reward", "said"),
+    [
+        (np.zeros((1, 1), np.float32), np.ones(2), r"an observation of 2 copies has the shape \(1, 1\)"),
+        (np.zeros((2, 1), np.float32), np.ones(1), r"`reward` .* shape \(1,\), expected \(2,\)"),
+    ],
+)
+def test_a_vector_environment_returns_a_row_for_each_copy(shown, reward, said, monkeypatch):
+    env = SyncVectorEnv([Count] * 2)
+    never = np.zeros(2, bool)
+    monkeypatch.setattr(env, "step", lambda action: ({"count": shown}, reward, never, never, {}))
+    monkeypatch.setattr("sonarium.agents.rollout.slots_of", lambda config, seed: Vector("Count", env))
+    source = Rollouts(RolloutConfig("Count", envs=2, rollout_steps=2), 0)
+    source.attach(Still(), StubEngine(0))
+    with pytest.raises(EnvironmentFault, match=said):
+        next(source)
 
 
 class Lucky(Count):

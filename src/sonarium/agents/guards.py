@@ -49,7 +49,7 @@ def check_finite(rows: np.ndarray, env: str, what: str) -> None:
         )
 
 
-def check_observation(rows: Any, space: gymnasium.Space, env: str) -> None:
+def check_observation(rows: Any, space: gymnasium.Space, env: str, copies: int = 1) -> None:
     """Refuse observations, a row for each copy, that do not match their space or are not finite."""
     try:
         parts = list(zip(flat(space, rows), parts_of(space), strict=True))
@@ -60,6 +60,11 @@ def check_observation(rows: Any, space: gymnasium.Space, env: str) -> None:
         ) from None
     for part, own in parts:
         found = np.asarray(part)
+        if found.shape[:1] != (copies,):
+            raise EnvironmentFault(
+                f"--env {env}: an observation of {copies} copies has the shape {found.shape}: mend its vector "
+                "version, or give --vector no"
+            )
         if found.shape[1:] != own.shape or found.dtype.kind not in "biuf":
             raise EnvironmentFault(
                 f"--env {env}: an observation of shape {found.shape[1:]} and type {found.dtype} is not in its "

@@ -281,7 +281,7 @@ class Rollouts:
         seeds = np.random.default_rng([self.seed, 0xE75, self.resets]).integers(2**31, size=copies).tolist()
         with naming_faults(self.config.env):
             self.observation, self.info = self.slots.begin(seeds)
-        check_observation(self.observation, self.slots.space, self.config.env)
+        check_observation(self.observation, self.slots.space, self.config.env, self.config.envs)
         self.memory = self.agent.initial(copies)
         self.first = np.ones(copies, bool)
         self.resets += 1
@@ -318,9 +318,9 @@ class Rollouts:
         with naming_faults(self.config.env):
             made = self.slots.step(action)
         check_finite(made.reward, self.config.env, "reward")
-        check_observation(made.after, self.slots.space, self.config.env)
+        check_observation(made.after, self.slots.space, self.config.env, self.config.envs)
         if made.first.any():
-            check_observation(made.shown, self.slots.space, self.config.env)
+            check_observation(made.shown, self.slots.space, self.config.env, self.config.envs)
         self.memory = self.agent.rewarded(self.memory, made.reward)
         self.observation, self.info, self.first = made.shown, made.info, made.first
         arrays = {name: np.asarray(value) for name, value in extras.items()}

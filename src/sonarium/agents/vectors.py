@@ -16,10 +16,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from sonarium.agents.guards import naming_faults
-from sonarium.environment import StatefulVectorEnv, loaded_random
+from sonarium.environment import EnvironmentFault, StatefulVectorEnv, loaded_random
 from sonarium.training.contract import Tree
 
 SUCCESS = "is_success"
@@ -207,22 +207,32 @@ class Vector:
     def begin(self, seeds: list[int]) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seeds[0])
         self.over = np.zeros(self.env.num_envs, bool)
-        return observation, info_rows(info)
+        return copied(observation), info_rows(info)
 
     def step(self, action: Any) -> Stepped:
         shown, reward, terminated, truncated, info = self.env.step(action)
+        # Rollouts keep every step, and an environment may write the next one into the same arrays.
+        shown = copied(shown)
+        reward = self.column("reward", reward, float)
+        terminated, truncated = self.column("terminated", terminated), self.column("truncated", truncated)
         before, self.over = self.over, terminated | truncated
         success = success_in(info.get("final_info", info) if self.same_step else info, self.over)
         if not self.same_step:
-            return Stepped(
-                shown, shown, before, np.asarray(reward, float), terminated, truncated, info_rows(info), ~before,
-                success,
-            )  # fmt: skip
+            return Stepped(shown, shown, before, reward, terminated, truncated, info_rows(info), ~before, success)
         after = with_rows(shown, info["final_obs"], self.over) if self.over.any() else shown
         acted = np.ones(self.env.num_envs, bool)
         rows = info_rows(info)
-        reward = np.asarray(reward, float)
         return Stepped(after, shown, self.over, reward, terminated, truncated, rows, acted, success)
+
+    def column(self, name: str, values: Any, kind: type = bool) -> Shaped[np.ndarray, " slot"]:
+        """A copy of what the environment returns for each slot."""
+        found = np.array(values, kind)
+        if found.shape != self.over.shape:
+            raise EnvironmentFault(
+                f"--env {self.name}: `{name}` of its vector version has the shape {found.shape}, expected "
+                f"{self.over.shape}, one for each copy: mend the environment, or give --vector no"
+            )
+        return found
 
     def close(self) -> None:
         self.env.close()
@@ -259,6 +269,13 @@ def make_vector(name: str, count: int) -> VectorEnv | None:
         if gymnasium.spec(own).vector_entry_point is None:
             return None
         return gymnasium.make_vec(name, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT)
+
+
+def copied(rows: Any) -> Any:
+    """Copies of the arrays of an observation."""
+    if isinstance(rows, Mapping):
+        return {name: copied(part) for name, part in rows.items()}
+    return tuple(map(copied, rows)) if isinstance(rows, tuple) else np.array(rows)
 
 
 def with_rows(shown: Any, final: Any, over: Bool[np.ndarray, " slot"]) -> Any:
