@@ -216,6 +216,8 @@ def test_a_walk_is_heard_where_the_target_is_told_as_a_category():
     stroll(going, Stub([Command(), Command()]), ear)
     assert [window.shape for window in ear.windows] == [(2, going.room.config.window)] * 2
     assert ear.windows[0].any() and not ear.windows[1].any()
+    going.begin()
+    assert going.status(True) == f"find: {going.room.scene().sounds[0]} · return 0.0"
 
 
 def test_one_who_leaves_at_once_has_failed():

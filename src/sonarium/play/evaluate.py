@@ -336,9 +336,14 @@ def show(one: EpisodeResult, recorder: Recorder, config: SeekConfig, out: Path) 
 def write_page(found: Evaluation, shown: Sequence[EpisodeShown], config: SeekConfig, seed: int, out: Path) -> None:
     names = found.agents()
     title = f"{titled(names[0])} seeking sound sources" if len(names) == 1 else "Sound-source seeking"
+    many = "one sound source" if config.sources == 1 else f"{config.sources} sound sources"
+    wrong = ""
+    if config.distractors:
+        others = "one distractor" if config.distractors == 1 else f"{config.distractors} distractors"
+        wrong = f" and {others}, purple in the pictures, which must not be found"
     lead = (
-        f"Each room has {config.sources} sound source(s); an agent switches one off by coming within "
-        f"{config.radius:g} m of it. Agents observe binaural audio only; the oracle also knows the shortest path."
+        f"Each room has {many}{wrong}; an agent switches a source off by coming within {config.radius:g} m of it. "
+        "Agents observe binaural audio only; the oracle also knows the shortest path."
     )
     note = (
         f"All agents play the same {found.episodes} episodes, with seeds from {seed} on. Brackets: 95 % "

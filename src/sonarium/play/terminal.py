@@ -79,7 +79,7 @@ class Terminal(Screen):
         size = shutil.get_terminal_size()
         columns = max(FEWEST, min(size.columns - 1, 2 * (size.lines - 4), WIDEST))
         words = (line[: size.columns - 1] for line in (status, HELP))
-        drawn = [*text(scene, columns, hide=hide).split("\n"), *words]
+        drawn = [*text(scene, columns, hide=hide, alike=True).split("\n"), *words]
         shown = [line + TO_END_OF_LINE for line in drawn[: size.lines]]
         self.screen.write(HOME + "\r\n".join(shown) + TO_END)
         self.screen.flush()

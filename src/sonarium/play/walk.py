@@ -97,7 +97,12 @@ class Walk:
             )  # fmt: skip
 
     def status(self, audible: bool) -> str:
-        status = f"{self.over} n: next room · q: quit" if self.over else f"return {self.earned:.1f}"
+        if self.over:
+            status = f"{self.over} n: next room · q: quit"
+        else:
+            status = f"return {self.earned:.1f}"
+            if self.room.config.distractors and self.room.config.target == "category":
+                status = f"find: {self.room.scene().sounds[0]} · {status}"
         return status + ("" if audible else " · no sound device: silent")
 
 

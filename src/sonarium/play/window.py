@@ -71,7 +71,7 @@ class Window(Screen):
     def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
         """Draw the picture, and text below it."""
         field = self.field_of(scene) if levels else None
-        seen = picture(scene, SIZE, field, ORDER if images else 0, hide)
+        seen = picture(scene, SIZE, field, ORDER if images else 0, hide, alike=True)
         whole = Image.new("RGB", (SIZE, SIZE + 3 * LINE), canvas.PAPER)
         whole.paste(Image.fromarray(seen))
         for number, line in enumerate((status, HELP, MORE)):

@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,18 @@ def test_sources_that_are_found_are_grey_and_hidden_ones_are_not_seen():
     found = picture(scene(on=(False,)))
     assert len(near(found, canvas.ORANGE)) == 0 and len(near(found, canvas.GREYED)) > 80
     assert len(near(picture(scene(), hide=True), canvas.ORANGE)) == 0
+
+
+def test_distractors_have_a_colour_of_their_own_unless_the_player_has_to_tell_them_by_ear():
+    drawn = replace(scene(sources=((6.0, 2.5), (1.0, 4.0))), distractors=1)
+    target, distractor = (near(picture(drawn), colour).mean(axis=0) for colour in (canvas.ORANGE, canvas.PURPLE))
+    assert target[1] > distractor[1] + 100
+    assert len(near(picture(drawn, alike=True), canvas.PURPLE)) == 0
+    assert "\x1b[35m♪" in text(drawn) and "\x1b[35m♪" not in text(drawn, alike=True)
+    # Once found, a distractor has a cross, whoever looks.
+    over = replace(drawn, on=np.array([True, False]))
+    assert "×" in text(over, alike=True) and "✓" not in text(over)
+    assert np.any(picture(over) != picture(replace(over, distractors=0)))
 
 
 def test_the_way_gone_is_paler_the_older_it_is():

@@ -13,11 +13,11 @@ from sonarium.rooms.seek.episode import Scene
 
 ARROWS = "→↗↑↖←↙↓↘"
 """Headings from 0 in steps of 45°."""
-SOUNDING, FOUND = "♪", "✓"
+SOUNDING, FOUND, WRONG = "♪", "✓", "×"
 FEWEST, TALLEST = 12, 0.5
 """Minimum number of columns, and maximum number of rows per column."""
-PLAIN, WALL, WAY, NEAR, LISTENER, QUIET = "", "1", "32", "33", "1;36", "90"
-"""Select Graphic Rendition codes (ECMA-48): reset, bold, green, yellow, bold cyan, grey."""
+PLAIN, WALL, WAY, NEAR, DISTRACTOR, LISTENER, QUIET = "", "1", "32", "33", "35", "1;36", "90"
+"""Select Graphic Rendition codes (ECMA-48): reset, bold, green, yellow, magenta, bold cyan, grey."""
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """Bit of each dot of a Braille character."""
 EMPTY = 0x2800
@@ -78,9 +78,9 @@ def painted(text: str, colour: str) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
 
 
-def text(scene: Scene, columns: int = 48, colour: bool = True, hide: bool = False) -> str:
+def text(scene: Scene, columns: int = 48, colour: bool = True, hide: bool = False, alike: bool = False) -> str:
     """The scene in at most `columns` columns of text, with a status line below. `hide` leaves out the sources
-    that are still on."""
+    that are still on; `alike` does not tell distractors from targets until they are found."""
     if columns < FEWEST:
         raise ValueError(f"got {columns} columns: give at least {FEWEST}")
     corners = scene.room.corners
@@ -88,13 +88,16 @@ def text(scene: Scene, columns: int = 48, colour: bool = True, hide: bool = Fals
     circle = np.linspace(0, 2 * np.pi, 49)
     around = scene.radius * np.stack([np.cos(circle), np.sin(circle)], axis=1)
     sheet.line(scene.trajectory[:, :2].astype(float), WAY)
-    for place, on in zip(scene.sources[:, :2], scene.on, strict=True):
+    wrong = np.arange(len(scene.on)) >= scene.targets
+    shown = [DISTRACTOR if other and not alike else NEAR for other in wrong.tolist()]
+    for place, on, paint in zip(scene.sources[:, :2], scene.on, shown, strict=True):
         if on and not hide:
-            sheet.line(np.clip(place + around, sheet.low, sheet.high), NEAR)
+            sheet.line(np.clip(place + around, sheet.low, sheet.high), paint)
     sheet.line(np.concatenate([corners, corners[:1]]), WALL)
-    for place, on in zip(scene.sources[:, :2], scene.on, strict=True):
+    for place, on, other, paint in zip(scene.sources[:, :2], scene.on, wrong, shown, strict=True):
         if not (on and hide):
-            sheet.sign(place.astype(float), SOUNDING if on else FOUND, NEAR if on else QUIET)
+            sign = SOUNDING if on else WRONG if other else FOUND
+            sheet.sign(place.astype(float), sign, paint if on else QUIET)
     heading = float(scene.pose[2])
     sheet.sign(scene.pose[:2].astype(float), ARROWS[round(heading / (np.pi / 4)) % 8], LISTENER)
     found, total = scene.tally

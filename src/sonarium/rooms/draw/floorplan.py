@@ -4,6 +4,7 @@ Drawn on a fast canvas (canvas.py), because an environment that renders draws th
 background is cached.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -24,17 +25,25 @@ SHADES = 12
 """Number of segments of the trajectory, paler the older."""
 HEAD = 0.021
 """Minimum radius of the drawn head as a fraction of the picture."""
+TICK = (((-0.5, 0.05), (-0.1, 0.45), (0.5, -0.4)),)
+CROSS = ((-0.4, -0.4), (0.4, 0.4)), ((-0.4, 0.4), (0.4, -0.4))
 AROUND = 1.0
 """Sum of the margins on both sides, as a fraction of the room's size, if image sources are drawn."""
 
 
 def picture(
-    scene: Scene, size: int = 480, field: SoundField | None = None, images: int = 0, hide: bool = False
+    scene: Scene,
+    size: int = 480,
+    field: SoundField | None = None,
+    images: int = 0,
+    hide: bool = False,
+    alike: bool = False,
 ) -> UInt8[np.ndarray, "row column 3"]:
     """The scene as a square of `size` pixels.
 
     `field` (overlay.sound_field) is drawn below it with a colour bar. `images` draws the image sources up to this
-    order, and the reflection paths of those that are audible. `hide` leaves out the sources that are still on.
+    order, and the reflection paths of those that are audible. `hide` leaves out the sources that are still on;
+    `alike` does not tell distractors from targets until they are found.
     """
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"got a picture of {size} pixels: give from {SMALLEST} to {LARGEST}")
@@ -42,7 +51,7 @@ def picture(
     drawn = Canvas(ground(scene.room, view, size, field), view)
     if images:
         draw_images(drawn, scene, images, beams=field is None)
-    draw_sources(drawn, scene, hide)
+    draw_sources(drawn, scene, hide, alike)
     draw_way(drawn, scene.trajectory)
     draw_listener(drawn, scene.pose, scene.ear_distance, HEAD * size)
     finished = drawn.finished()
@@ -93,33 +102,34 @@ def draw_grid(image: Image.Image, room: Room, view: View) -> None:
             pen.line(view.place(ends), canvas.mixed(canvas.GRID, canvas.PAPER, 0.6), canvas.OVERSAMPLING)
 
 
-def draw_sources(drawn: Canvas, scene: Scene, hide: bool) -> None:
-    """Each source with its radius; found ones are grey, with a tick."""
+def draw_sources(drawn: Canvas, scene: Scene, hide: bool, alike: bool) -> None:
+    """Each source with its radius; found ones are grey, targets with a tick and distractors with a cross."""
     reach = scene.radius * drawn.view.scale / canvas.OVERSAMPLING
     body = max(7.0, drawn.image.width / canvas.OVERSAMPLING / 60)
-    for place, on in zip(scene.sources[:, :2], scene.on, strict=True):
+    for number, (place, on) in enumerate(zip(scene.sources[:, :2], scene.on, strict=True)):
+        wrong = number >= scene.targets
         if on and hide:
             continue
         if on:
+            colour = canvas.PURPLE if wrong and not alike else canvas.ORANGE
             halo = canvas.ring(place, scene.radius)
-            drawn.veil(halo, canvas.ORANGE, 0.22)
-            drawn.disc(place, reach, None, canvas.ORANGE, 1.5)
-            drawn.disc(place, body, canvas.ORANGE, canvas.INK, 1.2)
+            drawn.veil(halo, colour, 0.22)
+            drawn.disc(place, reach, None, colour, 1.5)
+            drawn.disc(place, body, colour, canvas.INK, 1.2)
         else:
             drawn.disc(place, reach, None, canvas.mixed(canvas.GREYED, canvas.PAPER, 0.5), 1.0)
             drawn.disc(place, body, canvas.GREYED, canvas.FAINT, 1.2)
-            tick(drawn, place, body)
+            for stroke in CROSS if wrong else TICK:
+                mark(drawn, place, body, stroke)
 
 
-def tick(drawn: Canvas, place: Float[np.ndarray, "2"], body: float) -> None:
+def mark(drawn: Canvas, place: Float[np.ndarray, "2"], body: float, stroke: Sequence[tuple[float, float]]) -> None:
+    """A stroke on a source, in units of its size."""
     fine_x, fine_y = drawn.view.place(place[None])[0]
     x, y = fine_x / canvas.OVERSAMPLING, fine_y / canvas.OVERSAMPLING
-    points = [
-        (x - 0.5 * body, y + 0.05 * body),
-        (x - 0.1 * body, y + 0.45 * body),
-        (x + 0.5 * body, y - 0.4 * body),
-    ]
-    drawn.strokes(points, canvas.PAPER, max(1.5, body / 4.5))
+    drawn.strokes(
+        [(x + body * right, y + body * down) for right, down in stroke], canvas.PAPER, max(1.5, body / 4.5)
+    )
 
 
 def draw_way(drawn: Canvas, trajectory: Float[np.ndarray, "step 3"]) -> None:

@@ -62,10 +62,13 @@ class Scene:
     """Number of distractors, which are the last of the sources."""
 
     @property
+    def targets(self) -> int:
+        return len(self.on) - self.distractors
+
+    @property
     def tally(self) -> tuple[int, int]:
         """Number of targets found, and of all targets."""
-        targets = len(self.on) - self.distractors
-        return int((~self.on[:targets]).sum()), targets
+        return int((~self.on[: self.targets]).sum()), self.targets
 
 
 @dataclass(frozen=True, eq=False)
