@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sonarium.evaluation import evaluate as evaluation
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.evaluate import evaluate
 from sonarium.evaluation.splits import split_world
@@ -95,6 +96,33 @@ def test_labels_and_frames_are_scored_by_probes():
         assert found["controls"].keys() == {"log_mel", "mfcc", "random", "chance"}
         assert found["scores"]["clips/pitch"] == 1 and found["scores"]["number/amplitude"] > 0.99
         assert found["asked"] == "pitch, amplitude of other clips"
+
+
+def test_forecasts_are_made_on_the_cpu(monkeypatch):
+    class Placed(OfFrames):
+        """Forecaster that records where it is, as a machine without a GPU cannot place it on one."""
+
+        place = "cpu"
+
+        def to(self, device: str) -> "Placed":  # pyright: ignore
+            self.place = device
+            return self
+
+        def cpu(self) -> "Placed":  # pyright: ignore
+            return self.to("cpu")
+
+    def with_forecasts(record: Any, learner: Placed, untrained: Placed, *rest: Any) -> dict[str, Any]:
+        assert learner.place == untrained.place == "cpu"
+        return {"scores": {"forecast": 1.0}}
+
+    def of_labels(learner: Placed, untrained: Placed, *rest: Any) -> dict[str, Any]:
+        assert learner.place == untrained.place == "cuda"
+        return {}
+
+    monkeypatch.setattr(evaluation, "Forecaster", Placed)
+    monkeypatch.setattr(evaluation, "with_forecasts", with_forecasts)
+    monkeypatch.setattr(evaluation, "of_labels", of_labels)
+    assert evaluated(Placed(), Hums(planted=False), device="cuda")["scores"] == {"forecast": 1.0}
 
 
 def test_a_density_is_scored_by_its_bounds():

@@ -112,6 +112,27 @@ def test_who_knows_is_right_and_who_knows_nothing_is_at_chance(world):
     assert found["notes"] == []
 
 
+def test_speakers_with_one_file_are_left_out_where_the_speaker_is_predicted(world):
+    other = copy(world)
+    speaker = world.group(torch.arange(len(world)))
+    # All clips of the first two speakers come from one file each.
+    single = {one: int(torch.nonzero(speaker == one)[0]) for one in (0, 1)}
+
+    def recording(index: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([single.get(int(speaker[clip]), clip) for clip in index.tolist()])
+
+    setattr(other, "recording", recording)  # noqa: B010
+    known = corpus(other, split_world(other, 0, 0.5), Planted(True), QUICK, np.random.default_rng(0))
+    made, notes = tasks(known, QUICK, np.random.default_rng(0))
+    (task,) = [task for task in made if task.key == "clips/speaker"]
+    asked = np.concatenate([task.split.train, task.split.test])
+    count = int((~torch.isin(speaker, torch.tensor([0, 1]))).sum())
+    assert len(np.unique(asked)) == count and len(np.unique(known.group[asked])) == len(np.unique(known.group)) - 2
+    assert notes == [
+        f"2 of {len(speaker.unique())} speakers have one file only: left out where the speaker is predicted"
+    ]
+
+
 def test_loudness_is_gone_with_the_mean_of_each_clip(world):
     found = judged(world, True, replace(QUICK, frames=True, remove_mean=True))
     assert found["scores"]["frames/speaker"] <= found["chance"]["frames/speaker"] + 0.15

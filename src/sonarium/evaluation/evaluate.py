@@ -72,6 +72,10 @@ def evaluate(
     if isinstance(learner, Separator):
         record |= separation(learner, untrained, world, split.test, config, seed, progress)
     if isinstance(learner, Forecaster):
+        # Futures are drawn token by token, and their baselines have no device: all of them on the CPU.
+        for one in (learner, untrained):
+            if one is not None:
+                one.cpu()
         record |= with_forecasts(record, learner, untrained, world, split, config, progress)
     if not record["scores"] and not isinstance(learner, Density):
         raise ValueError(f"nothing can be predicted from its codes: {reasons(record)}")

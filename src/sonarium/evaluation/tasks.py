@@ -184,9 +184,18 @@ def label_tasks(
     if blank := int(unknown(label).sum()):
         notes.append(f"{blank} of {len(label)} clips have no {name}, and are left out where it is predicted")
     if name == known.kind:
-        if len(np.unique(known.recording)) < 3:
+        # Of an individual with one recording, none is left to predict it on.
+        several = recorded_again(label, known.recording)
+        again = np.flatnonzero(np.isin(label, several))
+        if once := len(np.setdiff1d(label[~unknown(label)], several)):
+            of = f"{once} of {len(np.unique(label[~unknown(label)]))} {name}s"
+            notes.append(
+                f"{of} {'has' if once == 1 else 'have'} one file only: left out where the {name} is predicted"
+            )
+        if len(np.unique(known.recording[again])) < 3:
             return [], notes
-        groups, split = known.recording, deal(known.recording, generator, validation=0.0)
+        dealt = deal(known.recording[again], generator, validation=0.0)
+        groups, split = known.recording, Split(*(again[side] for _, side in dealt.items()))
         on = f"other files of the same {known.kind}s"
     else:
         (groups, split), on = across, f"other {known.kind}s"
@@ -195,6 +204,15 @@ def label_tasks(
         return [], [*notes, f"{name} is not predicted: {flaw}"]
     levels: tuple[Literal["clips", "frames"], ...] = ("clips", "frames") if config.frames else ("clips",)
     return [Task(f"{level}/{name}", level, label, groups, split, on) for level in levels], notes
+
+
+def recorded_again(
+    label: Shaped[np.ndarray, " clip"], recording: Int[np.ndarray, " clip"]
+) -> Shaped[np.ndarray, " several"]:
+    """Labels with several recordings."""
+    pairs = np.unique(np.stack([np.unique(label, return_inverse=True)[1], recording]), axis=1)
+    found, count = np.unique(pairs[0], return_counts=True)
+    return np.unique(label)[found[count > 1]]
 
 
 def unknown(label: Shaped[np.ndarray, " clip"]) -> Bool[np.ndarray, " clip"]:
