@@ -115,6 +115,7 @@ ABLATIONS = {
     "categorical critic": "--critic categorical",
     # With as many weights as the categorical state without its joint prior, which a Gaussian one has not either.
     "Gaussian state": "--latent gaussian --variables 192",
+    "transformer for h": "--dynamics transformer --posterior obs --deter 192 --depth 1",
     "alike ones are negatives": "--alike-below 0",
     "no joint prior": "--no-joint-prior",
 }

@@ -479,16 +479,17 @@ def test_what_lies_behind_the_end_of_a_clip_is_not_learnt_from():
 
 @pytest.mark.parametrize("dynamics", [{}, {"dynamics": "transformer", "posterior": "obs", "heads": 2}])
 def test_the_burn_in_is_observed_and_not_learnt_from(dynamics):
-    own = learner(changed(top={"burn_in": 4}, dynamics=dynamics, objective={"kl_ahead": not dynamics}))
+    own = learner(changed(top={"burn_in": 4}, dynamics=dynamics))
     found = observed(own)
     assert found.target.shape[1] == TOKENS - 4 and found.counts.tolist() == [TOKENS - 4] * CLIPS
     embedded = torch.randn(CLIPS, TOKENS, TINY.embedding, dtype=torch.double, requires_grad=True)
-    rollout = own.observe(embedded, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))
+    rollout, past = own.observe(embedded, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))
+    assert (past is not None) == bool(dynamics)
     (reached,) = torch.autograd.grad(rollout.feature.square().sum(), embedded)
     assert not reached[:, :4].any() and bool(reached[:, 4:].any())
     other = embedded.detach().clone()
     other[:, :4] *= -30
-    changed_rollout = own.observe(other, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))
+    changed_rollout, _ = own.observe(other, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))
     assert not torch.equal(changed_rollout.h[:, 0], rollout.h[:, 0])
 
 
@@ -712,7 +713,7 @@ def test_known_actions_steer_and_unknown_ones_are_zero():
     other = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future).codes
     free = own.forecast(data.signal, 3, 1, generator().manual_seed(1)).codes
     assert not torch.equal(one, other) and not torch.equal(one, free)
-    with pytest.raises(ValueError, match="give those of 10 tokens of the past and 4 to come"):
+    with pytest.raises(ValueError, match="for each clip those of 10 tokens of the past and 4 to come"):
         own.forecast(data.signal, 4, 1, generator(), actions=future)
 
 
@@ -734,10 +735,6 @@ def test_discrete_tokens_are_learnt_and_decoded_to_entries():
     ("act", "said"),
     [
         (
-            lambda: changed(dynamics={"dynamics": "transformer", "posterior": "obs", "heads": 2}),
-            "give --no-kl-ahead",
-        ),
-        (
             lambda: learner(changed(dynamics={"latent": "gaussian"}, objective={"critic": "categorical"})),
             "critic bilinear",
         ),
@@ -746,6 +743,12 @@ def test_discrete_tokens_are_learnt_and_decoded_to_entries():
         (lambda: learner().forecast(batch().signal, 0, 1, torch.Generator()), "give at least 1 of each"),
         (lambda: learner().decode(torch.zeros(1, 2, 3).double()), "give those of code feature, 14 numbers"),
         (lambda: learner(changed(heads={"decoder": "off"})).decode(torch.zeros(1, 2, 14)), "--decoder frozen"),
+        (
+            lambda: learner().forecast(
+                batch().signal, 2, 1, torch.Generator(), actions=torch.zeros(CLIPS, TOKENS + 2, 3)
+            ),
+            r"give \(4, 12, 0\), for each clip those of 10 tokens of the past and 2",
+        ),
         (lambda: learner().go_on(torch.zeros(1, 0, 14).double(), 1, 1, torch.Generator()), "at least one token"),
     ],
 )
@@ -758,7 +761,8 @@ def test_what_cannot_be_is_refused_in_one_line(act, said):
 def test_other_dynamics_learn_by_the_same_objective():
     transformer = {"dynamics": "transformer", "posterior": "obs", "heads": 2}
     for dynamics, objective in (
-        (transformer, {"kl_ahead": False}),
+        (transformer, {}),
+        (transformer, {"predictor": "prior", "overshoot": "all"}),
         ({"posterior": "obs"}, {}),
         ({"latent": "gaussian"}, {"predicted": "sample"}),
         ({}, {"predictor": "prior", "overshoot": "all"}),

@@ -144,8 +144,9 @@ def test_imagining_goes_on_as_hearing_would_if_the_posterior_were_the_prior(name
     torch.testing.assert_close(own.latent.draw(made.prior, noise[:, 3:]), made.z)
 
 
-def test_overshooting_is_imagining_from_every_token():
-    own = model()
+@pytest.mark.parametrize("name", ["gru", "gaussian", "transformer"])
+def test_overshooting_is_imagining_from_every_token(name):
+    own = model(CONFIGS[name])
     embedded, actions, noise = given(own)
     heard = own.observe(embedded, actions, noise)
     steps = 3
@@ -163,6 +164,10 @@ def test_overshooting_is_imagining_from_every_token():
             past = Rollout(*(part[:, :token] for part in vars(heard).values()))
             made = own.imagine(past, actions[:, token : token + k + 1], with_last(further[:, token], k))
             torch.testing.assert_close(made.prior[:, k], raw[:, token])
+    # What a transformer attends to may lie before the rollout.
+    later = own.overshoot(heard.since(2), steps, further[:, 2:], torch.tensor([0, 1]), heard.until(2))
+    for k, raw in enumerate(later):
+        torch.testing.assert_close(raw, found[k][:, 2:4])
 
 
 def with_last(noise: torch.Tensor, k: int) -> torch.Tensor:

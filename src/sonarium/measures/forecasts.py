@@ -43,7 +43,7 @@ MEANINGS = {
     ),
     "forecast-coverage": Meaning(
         "coverage {label}",
-        "Probability that as many real tokens of other clips, drawn at random, all lie further from the token "
+        "Probability that as many real tokens of other pieces, drawn at random, all lie further from the token "
         "{label} ahead than the nearest drawn future does, as the real token that it is nearest to.",
     ),
     "forecast-kernel": Meaning(

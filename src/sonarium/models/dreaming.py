@@ -113,21 +113,10 @@ class DreamingConfig:
         check_ranges(self)
         if self.code not in CODES:
             raise ValueError(f"code={self.code!r}: give feature, state, latent or embedding")
-        if self.dynamics.dynamics == "transformer" and self.further:
-            raise ValueError(
-                "a transformer has no open-loop prior of every token at once: give --no-kl-ahead, and a "
-                "--predictor other than prior"
-            )
         if self.heads.joint_views and self.augmentation.views == 1:
             raise ValueError("joint_views=True, views=1: there is no augmented view; leave out one of the two")
         if self.heads.joint_views and not (self.heads.joint_prior and self.dynamics.latent == "categorical"):
             raise ValueError("joint_views=True: there is no joint prior; leave it out")
-
-    @property
-    def further(self) -> bool:
-        """Whether the objective unrolls the prior from every token."""
-        own = self.objective
-        return own.objective == "dreaming" and own.horizon > 0 and (own.kl_ahead or own.predictor == "prior")
 
 
 class Modes(NamedTuple):
@@ -271,7 +260,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         with engine.autocast():
             embedded = self.encoder(given)
             target = embedded if other is None else self.encoder(other)
-            rollout = self.observe(embedded, actions, engine)
+            rollout, past = self.observe(embedded, actions, engine)
         # A whole clip may be shorter than a piece.
         missing = max(0, burn + 2 - count)
         if missing:
@@ -286,7 +275,7 @@ class Dreaming(TokenModel[DreamingConfig]):
             modes = Modes(found[0], found[-1])
         tokens, target = tokens[:, burn:], target[:, burn:]
         same = alike(engine.gather(tokens), config.objective.alike_below, self.front.slots)
-        return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens, modes
+        return Observed(rollout, target, (counts - burn).clamp(min=0), same, past), tokens, modes
 
     def in_babble(
         self, features: Float[Tensor, "clip *feature"], engine: Engine
@@ -333,8 +322,9 @@ class Dreaming(TokenModel[DreamingConfig]):
         )
         return given, other
 
-    def observe(self, embedded: Tensor, actions: Tensor, engine: Engine) -> Rollout:
-        """States after the burn-in, which is observed without gradients."""
+    def observe(self, embedded: Tensor, actions: Tensor, engine: Engine) -> tuple[Rollout, Rollout | None]:
+        """States after the burn-in, which is observed without gradients; and those of the burn-in, if the dynamics
+        attend to them."""
         burn, latent = self.config.burn_in, self.dynamics.latent
         missing = max(0, burn + 2 - embedded.shape[1])
         if missing:
@@ -343,15 +333,16 @@ class Dreaming(TokenModel[DreamingConfig]):
         weight = self.dynamics.of_latent.weight
         noise = engine.share(latent.noise((clips * engine.ranks, tokens), engine.generator, weight))
         if not burn:
-            return self.dynamics.observe(embedded, actions, noise)
+            return self.dynamics.observe(embedded, actions, noise), None
         if self.config.dynamics.dynamics == "transformer":
             # A transformer has no initial state; it attends to the burn-in.
             whole = torch.cat([embedded[:, :burn].detach(), embedded[:, burn:]], 1)
-            return self.dynamics.observe(whole, actions, noise).since(burn)
+            every = self.dynamics.observe(whole, actions, noise)
+            return every.since(burn), every.until(burn)
         with torch.no_grad():
             past = self.dynamics.observe(embedded[:, :burn], actions[:, :burn], noise[:, :burn])
         state = (past.h[:, -1].to(weight), past.z[:, -1].to(weight))
-        return self.dynamics.observe(embedded[:, burn:], actions[:, burn:], noise[:, burn:], None, state)
+        return self.dynamics.observe(embedded[:, burn:], actions[:, burn:], noise[:, burn:], None, state), None
 
     def head_losses(
         self, observed: Observed, modes: Modes | None, tokens: Tensor, data: Batch, engine: Engine, live: bool

@@ -97,6 +97,8 @@ class Observed:
     """Tokens of each clip."""
     alike: Bool[Tensor, "all token all token"] | None
     """Mask over the global batch of near-duplicate tokens, which are not negatives of each other."""
+    past: Rollout | None = None
+    """States of the burn-in, if the dynamics attend to them."""
 
     @property
     def inside(self) -> Bool[Tensor, "clip token"]:
@@ -284,7 +286,7 @@ class Dream(Objective):
         starts, stride = self.starts(ahead, tokens, engine)
         with engine.autocast():
             keys = engine.gather(self.keys(observed.target))
-            priors, predictions = self.unrolled(rollout, model, max(ahead, default=0), starts, engine)
+            priors, predictions = self.unrolled(observed, model, max(ahead, default=0), starts, engine)
         counts = engine.gather(observed.counts)
         nce = {}
         for k in (0, *ahead):
@@ -347,15 +349,16 @@ class Dream(Objective):
         return torch.arange(first, tokens, stride, device=device), stride
 
     def unrolled(
-        self, rollout: Rollout, model: RSSM, steps: int, starts: Int[Tensor, " start"], engine: Engine
+        self, observed: Observed, model: RSSM, steps: int, starts: Int[Tensor, " start"], engine: Engine
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Priors of the tokens k after the starts, from k = 0 on, and predictions of p̃, from k = 1 on."""
+        rollout = observed.rollout
         clips, tokens = rollout.z.shape[:2]
         noise = self.latent.noise((2, clips * engine.ranks, tokens, max(1, steps)), engine.generator, rollout.z)
         of_prior, of_tilde = (engine.share(one) for one in noise)
         from_prior = self.config.predictor == "prior"
         needed = steps if self.config.kl_ahead else steps - 1 if from_prior else 0
-        further = model.overshoot(rollout, needed, of_prior, starts) if needed > 0 else []
+        further = model.overshoot(rollout, needed, of_prior, starts, observed.past) if needed > 0 else []
         # Prior 0 of token t + 1 has observed t, as has p̃ one step ahead.
         priors = [one[:, 1:] for one in (rollout.prior, *further)] if from_prior else []
         return [rollout.prior, *further], self.tilde(rollout, priors, steps, of_tilde)

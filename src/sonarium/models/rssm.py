@@ -104,6 +104,9 @@ class Rollout:
     def since(self, token: int) -> "Rollout":
         return replace(self, **{name: value[:, token:] for name, value in vars(self).items()})
 
+    def until(self, token: int) -> "Rollout":
+        return replace(self, **{name: value[:, :token] for name, value in vars(self).items()})
+
 
 State = tuple[Tensor, Tensor]
 
@@ -282,19 +285,29 @@ class RSSM(nn.Module):
         steps: int,
         noise: Float[Tensor, "clip token step draw"],
         starts: Int[Tensor, " start"],
+        past: Rollout | None = None,
     ) -> list[Float[Tensor, "clip _start raw"]]:
         """Priors of the tokens k after each start, for k from 1 to `steps`, that have observed no token from the
         start on: z from there to the token before is drawn from the prior. A start whose k-th token would lie
-        beyond the last one is left out."""
+        beyond the last one is left out. `past` are states before the rollout, which a transformer attends to."""
         h, raw, found = rollout.h[:, starts], rollout.prior[:, starts], []
+        trunk, branches, before = [], None, 0
+        if self.config.dynamics == "transformer":
+            whole = [rollout] if past is None else [past, rollout]
+            z, actions = (torch.cat([getattr(one, name) for one in whole], 1) for name in ("z", "actions"))
+            before = z.shape[1] - rollout.z.shape[1]
+            _, trunk = self.attend.read(self.inputs(functional.pad(z, (0, 0, 1, -1)), actions))
         for k in range(1, steps + 1):
             starts = starts[starts + k < rollout.h.shape[1]]
             count = len(starts)
-            z = self.latent.draw(raw[:, :count], noise[:, starts, k - 1])
-            h = self.step(
-                h[:, :count].flatten(0, 1), z.flatten(0, 1), rollout.actions[:, starts + k].flatten(0, 1)
-            )
-            h = h.unflatten(0, (len(raw), count))
+            z, action = self.latent.draw(raw[:, :count], noise[:, starts, k - 1]), rollout.actions[:, starts + k]
+            if trunk:
+                if branches is not None:
+                    branches = [(keys[:, :, :count], values[:, :, :count]) for keys, values in branches]
+                h, branches = self.attend.branch(self.inputs(z, action), trunk, before + starts, branches)
+            else:
+                h = self.step(h[:, :count].flatten(0, 1), z.flatten(0, 1), action.flatten(0, 1))
+                h = h.unflatten(0, (len(raw), count))
             raw = self.prior(h)
             found.append(raw)
         return found

@@ -181,9 +181,10 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
             raise ValueError("there is no state to go on from: give sound of at least one token")
         if actions is None:
             return self.actions.unknown(clips, past + frames)
-        if actions.shape[1] != past + frames:
+        wanted = (clips, past + frames, self.actions.width)
+        if actions.shape != wanted:
             raise ValueError(
-                f"actions of {actions.shape[1]} tokens: give those of {past} tokens of the past and {frames} to "
-                "come"
+                f"actions of shape {tuple(actions.shape)}: give {wanted}, for each clip those of {past} tokens of "
+                f"the past and {frames} to come, as `actions` of the model makes them"
             )
         return actions

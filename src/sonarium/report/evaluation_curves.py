@@ -35,7 +35,7 @@ BY_HORIZON = {
     "group": (
         "Next tokens found in the same group",
         "share",
-        "The true token ahead against 20 of other clips of the same group (speaker, bird).",
+        "The true token ahead against 20 of other pieces of the same group (speaker, bird).",
     ),
     "all": ("Next tokens found among all", "share", "The true token ahead against 20 of any clips."),
     "likelihood": ("Likelihood of the next tokens", "nats a number", "By a Gaussian about each forecast."),

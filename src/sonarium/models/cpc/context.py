@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -78,6 +78,8 @@ def check_heads(width: int, heads: int, name: str) -> None:
 
 Attended = tuple[Float[Tensor, "row head _ part"], Float[Tensor, "row head _ part"]]
 """Keys and values of the frames so far."""
+Branched = tuple[Float[Tensor, "row head branch _ part"], Float[Tensor, "row head branch _ part"]]
+"""Those of the frames of each branch."""
 
 
 class CausalLayer(nn.Module):
@@ -108,10 +110,47 @@ class CausalLayer(nn.Module):
         if before is None:
             bias = bias.masked_fill(later(frames.shape[1], q.device), -torch.inf)
         values = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        attended = self.attended(
-            frames + self.joined(rearrange(values, "clip head frame part -> clip frame (head part)"))
+        return self.after(frames, values), (k, v)
+
+    def after(
+        self, frames: Float[Tensor, "clip frame width"], values: Float[Tensor, "clip head frame part"]
+    ) -> Float[Tensor, "clip frame width"]:
+        """Outputs from the frames and what each attends to."""
+        joined = self.joined(rearrange(values, "clip head frame part -> clip frame (head part)"))
+        attended = self.attended(frames + joined)
+        return self.thought(attended + self.think(attended))
+
+    def branch(
+        self,
+        frames: Float[Tensor, "clip branch width"],
+        trunk: Attended,
+        tips: Int[Tensor, " branch"],
+        before: Branched | None,
+    ) -> tuple[Float[Tensor, "clip branch width"], Branched]:
+        """Outputs for one more frame of each branch, which attends to the frames of the trunk up to the branch's
+        tip and to those of the branch so far; keys and values of the latter."""
+        split = "clip branch (head part) -> clip head branch part"
+        q, k, v = (rearrange(way(frames), split, head=self.heads) for way in (self.asked, self.known, self.told))
+        own, told = (one[..., None, :] for one in (k, v))
+        if before is not None:
+            own, told = (torch.cat(both, 3) for both in zip(before, (own, told), strict=True))
+        count, places = own.shape[3], torch.arange(trunk[0].shape[2], device=tips.device)
+        far = (tips[:, None] + count - places).clamp(0, self.reach - 1)
+        on_trunk = einsum(q, trunk[0], "clip head branch part, clip head frame part -> clip head branch frame")
+        on_trunk = on_trunk + einsum(
+            q, self.distance[far], "clip head branch part, branch frame part -> clip head branch frame"
         )
-        return self.thought(attended + self.think(attended)), (k, v)
+        on_trunk = on_trunk.masked_fill(places > tips[:, None], -torch.inf)
+        behind = torch.arange(count - 1, -1, -1, device=tips.device).clamp(max=self.reach - 1)
+        on_own = einsum(
+            q,
+            own + self.distance[behind],
+            "clip head branch part, clip head branch step part -> clip head branch step",
+        )
+        share = (torch.cat([on_trunk, on_own], 3).float() * q.shape[-1] ** -0.5).softmax(3).to(q.dtype)
+        of_trunk, of_own = share.split([len(places), count], 3)
+        values = of_trunk @ trunk[1] + (of_own[..., None, :] @ told)[..., 0, :]
+        return self.after(frames, values), (own, told)
 
     def nearness(
         self, asked: Float[Tensor, "clip head frame part"], time: int
@@ -140,6 +179,22 @@ class CausalStack(nn.Sequential):
         found, kept = project(frames), []
         for layer, before in zip(layers, memory or [None] * len(layers), strict=True):
             found, after = cast(CausalLayer, layer).read(found, before)
+            kept.append(after)
+        return found, kept
+
+    def branch(
+        self,
+        frames: Float[Tensor, "clip branch given"],
+        trunk: list[Attended],
+        tips: Int[Tensor, " branch"],
+        memory: list[Branched] | None = None,
+    ) -> tuple[Float[Tensor, "clip branch width"], list[Branched]]:
+        """Outputs for one more frame of each branch of the trunk, whose keys and values `read` returned; and those
+        of the branches, for their next frames."""
+        project, *layers = self
+        found, kept = project(frames), []
+        for layer, below, before in zip(layers, trunk, memory or [None] * len(layers), strict=True):
+            found, after = cast(CausalLayer, layer).branch(found, below, tips, before)
             kept.append(after)
         return found, kept
 
