@@ -11,8 +11,7 @@ pytest.importorskip("stable_baselines3")
 def test_both_sides_take_the_same_steps(monkeypatch):
     from sonarium.bench import ppo
 
-    monkeypatch.setattr(ppo, "UPDATES", 2)
-    ours, theirs, steps = ppo.both(epochs=3)
+    ours, theirs, rollouts = ppo.both("zoo", {}, {"epochs": 3}, 2)
     taken = {"ours": 0, "theirs": 0}
 
     def counting(side, function):
@@ -26,7 +25,17 @@ def test_both_sides_take_the_same_steps(monkeypatch):
     ours()
     monkeypatch.setattr(torch.optim.Adam, "step", counting("theirs", torch.optim.Adam.step))
     theirs()
-    assert steps == 512 and taken == {"ours": 6, "theirs": 6}
+    assert rollouts.envs * rollouts.rollout_steps == 256 and taken == {"ours": 6, "theirs": 6}
+
+
+def test_both_sides_stop_where_the_mean_return_is_high_enough(monkeypatch):
+    from sonarium.bench import ppo
+
+    monkeypatch.setattr(ppo, "MOST_STEPS", 2048)
+    monkeypatch.setattr(ppo, "EPISODES", 20)
+    assert not ppo.solve(0) and not ppo.solve_with_peer(0)
+    monkeypatch.setattr(ppo, "SOLVED", 10.0)
+    assert ppo.solve(0) and ppo.solve_with_peer(0)
 
 
 def test_in_rooms_it_learns_from_each_rollout(monkeypatch):
