@@ -42,7 +42,7 @@ LEGEND = (
 )
 UPDATES = 500
 """Training steps, each of 2,048 environment steps."""
-DRY_AND_WET = ("default", "rt60-300", "rt60-500", "rt60-800")
+DRY_AND_WET = ("dry", "default", "rt60-300", "rt60-500", "rt60-800")
 EARS = f"--world recordings --path {ROOT.parent / 'shared' / 'data' / 'librispeech' / 'test-other'} --rate 8000"
 """Training data of the ears' encoders: no sound of the rooms."""
 PPO = "ppo --preset seek"

@@ -16,6 +16,7 @@ from sonarium.agents.rollout import Copies, RolloutConfig, Rollouts
 from sonarium.agents.tally import Tally
 from sonarium.agents.vectors import OURS, Vector, make_vector
 from sonarium.environment import EnvironmentFault
+from sonarium.rooms import SEEK
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -134,6 +135,37 @@ def test_a_vector_environment_returns_a_row_for_each_copy(shown, reward, said, m
     source.attach(Still(), StubEngine(0))
     with pytest.raises(EnvironmentFault, match=said):
         next(source)
+
+
+@pytest.mark.parametrize("vector", ["no", "yes"])
+def test_keyword_arguments_reach_the_environment(vector):
+    given = ("sources=3", "observation=features", "max_steps=2", "order=0")
+    config = RolloutConfig(SEEK, given, envs=2, rollout_steps=3, vector=vector)
+    source = Rollouts(config, 0)
+    source.attach(Still(), StubEngine(0))
+    assert next(source).truncated[1].all()
+    made: Any = config.make(source_info=True).unwrapped
+    assert (made.config.sources, made.config.observation, made.config.source_info) == (3, "features", True)
+
+
+@pytest.mark.parametrize("vector", ["no", "auto"])
+@pytest.mark.parametrize(
+    ("env", "given", "said"),
+    [
+        (SEEK, "source=3", "--env-kwargs source=3: SeekConfig has no field 'source'"),
+        (SEEK, "sources=9", "--env-kwargs sources=9: sources=9"),
+        ("CartPole-v1", "gravity=3", "unexpected keyword argument 'gravity'"),
+    ],
+)
+def test_keyword_arguments_that_an_environment_does_not_take_are_named(env, given, said, vector):
+    with pytest.raises(EnvironmentFault, match=said):
+        Rollouts(RolloutConfig(env, (given,), vector=vector), 0)
+
+
+@pytest.mark.parametrize("given", [("sources",), ("3=sources",), ("sources=1", "sources=2")])
+def test_keyword_arguments_have_a_name_and_a_value(given):
+    with pytest.raises(ValueError, match="give each as NAME=VALUE, once"):
+        RolloutConfig(SEEK, given)
 
 
 class Lucky(Count):

@@ -225,7 +225,7 @@ def test_what_does_not_fit_the_processes_is_refused(ranks, tmp_path, flags, kind
 
 
 def test_agents_train_in_one_process():
-    rollouts = Rollouts(RolloutConfig("CartPole-v1", 1), 0)
+    rollouts = Rollouts(RolloutConfig("CartPole-v1", envs=1), 0)
     with pytest.raises(ValueError, match="agents learn in one process: leave out --processes"):
         rollouts.attach(Acting(), RankEngine(Meeting(2), 0, 0, 0))
 

@@ -1,7 +1,7 @@
 """Guards around environments of any package: exceptions, and observations and rewards that an agent cannot take,
 become errors of one line that name the environment."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,20 @@ def naming_faults(env: str) -> Iterator[None]:
         raise EnvironmentFault(f"--env {env} failed: {said}; mend the environment") from error
 
 
-def in_one_line(error: Exception) -> str:
+@contextmanager
+def naming_kwargs(env: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Name the keyword arguments in faults of an environment that is made with some."""
+    try:
+        yield
+    except EnvironmentFault as fault:
+        if not kwargs or fault.__cause__ is None:
+            raise
+        given = " ".join(f"{name}={value}" for name, value in kwargs.items())
+        said = in_one_line(fault.__cause__)
+        raise EnvironmentFault(f"--env {env} --env-kwargs {given}: {said}") from fault.__cause__
+
+
+def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 

@@ -8,6 +8,7 @@ environments, new episodes begin.
 """
 
 import copy
+from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,7 +20,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
-from sonarium.agents.guards import check_finite, check_observation, naming_faults, stacked_in
+from sonarium.agents.guards import check_finite, check_observation, naming_faults, naming_kwargs, stacked_in
 from sonarium.agents.vectors import Stepped, Vector, make_vector, success_in
 from sonarium.config import Range, check_ranges
 from sonarium.environment import EnvironmentFault, StatefulEnv, loaded_random
@@ -30,6 +31,9 @@ from sonarium.training.contract import Engine, Progress, Tree
 class RolloutConfig:
     env: str = ""
     """Gymnasium environment id, such as CartPole-v1, or module:Id-v0 to import the module that registers it."""
+    env_kwargs: tuple[str, ...] = ()
+    """Keyword arguments of the environment, each NAME=VALUE with a Python literal or text as value, such as
+    sources=3 rt60=0.4 for sonarium/Seek-v0."""
     envs: Annotated[int, Range(1, 4096)] = 8
     """Number of parallel environments."""
     rollout_steps: Annotated[int, Range(1, 10**6)] = 32
@@ -46,6 +50,19 @@ class RolloutConfig:
         check_ranges(self)
         if self.vector not in ("no", "yes", "auto"):
             raise ValueError(f"vector={self.vector!r}: give no, yes or auto")
+        names = [one.partition("=")[0] for one in self.env_kwargs]
+        for name, one in zip(names, self.env_kwargs, strict=True):
+            if not name.isidentifier() or "=" not in one or names.count(name) > 1:
+                raise ValueError(f"env_kwargs={one!r}: give each as NAME=VALUE, once")
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the environment by name."""
+        return {name: value_of(text) for name, _, text in (one.partition("=") for one in self.env_kwargs)}
+
+    def make(self, **more: Any) -> gymnasium.Env:
+        """One copy of the environment."""
+        return make(self.env, self.kwargs, **more)
 
 
 @dataclass(frozen=True)
@@ -88,12 +105,20 @@ class Step(NamedTuple):
     extras: dict[str, np.ndarray]
 
 
-def make(env: str, **settings: Any) -> gymnasium.Env:
-    """One copy of an environment with these settings, or a ValueError that says why there is none."""
+def value_of(text: str) -> Any:
+    """Value of a Python literal, or the text if it is none."""
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def make(env: str, kwargs: Mapping[str, Any] = {}, **more: Any) -> gymnasium.Env:
+    """One copy of an environment with these keyword arguments, or a ValueError that says why there is none."""
     if not env:
         raise ValueError("in which environment? give --env, an id of Gymnasium such as CartPole-v1")
-    with naming_faults(env):
-        return gymnasium.make(env, **settings)
+    with naming_kwargs(env, kwargs), naming_faults(env):
+        return gymnasium.make(env, **kwargs, **more)
 
 
 def check_observations(space: gymnasium.Space, env: str) -> None:
@@ -122,9 +147,9 @@ class Episode:
 class Copies:
     """Copies of one environment, stepped one after another; each is reset in the step that ends its episode."""
 
-    def __init__(self, name: str, count: int, seed: int):
+    def __init__(self, name: str, count: int, seed: int, kwargs: Mapping[str, Any] = {}):
         self.name, self.seed = name, seed
-        self.envs = [make(name) for _ in range(count)]
+        self.envs = [make(name, kwargs) for _ in range(count)]
         self.space = self.envs[0].observation_space
         self.stateful = all(isinstance(env.unwrapped, StatefulEnv) for env in self.envs)
         self.episodes: list[Episode] = []
@@ -223,14 +248,14 @@ class Copies:
 
 def slots_of(config: RolloutConfig, seed: int) -> Copies | Vector:
     """Copies of an environment, or its vectorised version."""
-    if config.vector == "no" or not config.env:
-        return Copies(config.env, config.envs, seed)
-    vector = make_vector(config.env, config.envs)
+    vector = (
+        None if config.vector == "no" or not config.env else make_vector(config.env, config.envs, config.kwargs)
+    )
     if vector is not None:
         return Vector(config.env, vector)
     if config.vector == "yes":
         raise ValueError(f"--vector yes: {config.env} has no vector version; give --vector auto or no")
-    return Copies(config.env, config.envs, seed)
+    return Copies(config.env, config.envs, seed, config.kwargs)
 
 
 class Rollouts:

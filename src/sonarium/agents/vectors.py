@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int, Shaped
 
-from sonarium.agents.guards import naming_faults
+from sonarium.agents.guards import naming_faults, naming_kwargs
 from sonarium.environment import EnvironmentFault, StatefulVectorEnv, loaded_random
 from sonarium.training.contract import Tree
 
@@ -257,18 +257,19 @@ class Vector:
         return shown
 
 
-def make_vector(name: str, count: int) -> VectorEnv | None:
+def make_vector(name: str, count: int, kwargs: Mapping[str, Any] = {}) -> VectorEnv | None:
     """Vectorised version of an environment, ours or the one registered with it; None if there is none."""
     if name in OURS:
-        return OURS[name](count)
-    with naming_faults(name):
+        # Ours have the equations of Gymnasium's with their default arguments.
+        return None if kwargs else OURS[name](count)
+    with naming_kwargs(name, kwargs), naming_faults(name):
         module, _, own = name.rpartition(":")
         if module:
             # Importing the module registers its environments.
             import_module(module)
         if gymnasium.spec(own).vector_entry_point is None:
             return None
-        return gymnasium.make_vec(name, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT)
+        return gymnasium.make_vec(name, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT, **kwargs)
 
 
 def copied(rows: Any) -> Any:

@@ -3,7 +3,6 @@ and the vector version of `sonarium/Seek-v0` compared with copies in one process
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -46,7 +45,7 @@ def acting(env: str, preset: str, copies: int, vector: Any = "auto") -> Callable
     """Function that collects a rollout of an agent with these settings."""
     made = gymnasium.make(env)
     agent: Any = PPO_ENTRY.build(PPO_ENTRY.presets[preset](), made.observation_space, made.action_space)
-    source = Rollouts(replace(RolloutConfig(env, copies, STEPS), vector=vector), 0)
+    source = Rollouts(RolloutConfig(env, envs=copies, rollout_steps=STEPS, vector=vector), 0)
     source.attach(agent, FabricEngine("cpu", "32", 0))
     return lambda: next(source)
 

@@ -20,6 +20,10 @@ MODES: dict[str, dict[str, Any]] = {
     "moving sources": {"moving": 0.25},
     "moving sources, non-convex rooms": {"moving": 0.25, "room": "nonconvex"},
     "the whole clip, moving sources": {"moving": 0.25, "clock": "clip", "loop": 1.0, "period": 1.0},
+    "reverberation time 0.3 s, order 20": {"rt60": 0.3, "order": 20},
+    "reverberation time 0.5 s, order 30": {"rt60": 0.5, "order": 30},
+    "reverberation time 0.8 s, order 40": {"rt60": 0.8, "order": 40},
+    "three dimensions, order 12": {"height": 3.0, "absorption": 0.1, "order": 12},
 }
 
 

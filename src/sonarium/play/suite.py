@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 
 from sonarium.agents.contract import Agent, Stochastic
-from sonarium.agents.rollout import make
 from sonarium.play.evaluate import Evaluation, Progress, evaluate
 from sonarium.rooms import suite_id
 from sonarium.rooms.seek.env import action_space, observation_space
@@ -22,7 +21,9 @@ def setting_of(opened: Opened) -> str | None:
     """The setting of seek-suite in whose environment a run was trained, if any."""
     source = opened.plan.source
     names = {suite_id(name): name for name in SUITE}
-    return names.get(source.rollouts.env) if isinstance(source, RolloutsPlan) else None
+    if not isinstance(source, RolloutsPlan) or source.rollouts.env_kwargs:
+        return None
+    return names.get(source.rollouts.env)
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def agent_in_suite(
     if not isinstance(agent, Agent) or not isinstance(source, RolloutsPlan):
         raise ValueError(f"'{opened.run.folder}' holds no agent: --suite is for runs of sonarium/Seek-v0")
     listeners = {AGENT: listener_of(agent, str(opened.run.folder))} if separation else {}
-    env = make(source.rollouts.env)
+    env = source.rollouts.make()
     shown, taken = env.observation_space, env.action_space
     env.close()
     if isinstance(agent, Stochastic):

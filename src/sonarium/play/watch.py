@@ -21,7 +21,7 @@ from PIL import Image
 from sonarium.agents.contract import Agent, Stochastic
 from sonarium.agents.evaluate import generator_of, side_by_side
 from sonarium.agents.guards import Guarded, naming_faults
-from sonarium.agents.rollout import make
+from sonarium.agents.rollout import RolloutConfig
 from sonarium.agents.scripted import SCRIPTED
 from sonarium.environment import EnvironmentFault
 from sonarium.measures.separation import Head
@@ -115,10 +115,11 @@ def watch(
     """Film episodes with seeds from `seed` on, with the most probable actions or sampled ones, into a folder with
     an index of media; rooms are seen from above, or by ear. What cannot be shown is remarked once."""
     remark = once(remark)
-    agent, name = agent_of(opened), environment_of(opened)
+    agent, rollouts = agent_of(opened), rollouts_of(opened)
+    name = rollouts.env
     if isinstance(agent, Stochastic):
         agent.greedy = not sampled
-    env = Shown(with_pictures(name), name)
+    env = Shown(with_pictures(rollouts), name)
     in_room = isinstance(env.unwrapped, Seek)
     if view == "ears" and not in_room:
         env.close()
@@ -193,17 +194,17 @@ def agent_of(opened: Opened) -> Agent:
     return opened.learner
 
 
-def environment_of(opened: Opened) -> str:
+def rollouts_of(opened: Opened) -> RolloutConfig:
     assert isinstance(opened.plan.source, RolloutsPlan), opened.plan.source
-    return opened.plan.source.rollouts.env
+    return opened.plan.source.rollouts
 
 
-def with_pictures(name: str) -> gymnasium.Env:
+def with_pictures(rollouts: RolloutConfig) -> gymnasium.Env:
     """A copy of an environment that renders frames, refused where it cannot."""
     # Many render with SDL, which otherwise requires a display and a sound card.
     for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
         os.environ.setdefault(driver, "dummy")
-    bare = make(name)
+    bare, name = rollouts.make(), rollouts.env
     modes = bare.metadata.get("render_modes") or []
     bare.close()
     if PICTURES not in modes:
@@ -211,8 +212,7 @@ def with_pictures(name: str) -> gymnasium.Env:
             f"--env {name} has no pictures: it renders {', '.join(modes) or 'nothing'}, and a film needs "
             f"{PICTURES} among its render_modes"
         )
-    with naming_faults(name):
-        return gymnasium.make(name, render_mode=PICTURES)
+    return rollouts.make(render_mode=PICTURES)
 
 
 def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, SeekConfig]:
@@ -221,8 +221,8 @@ def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, 
     opened = open_run(folder, remark=remark)
     for line in opened.remarks:
         remark(line)
-    agent, name = agent_of(opened), environment_of(opened)
-    env = make(name)
+    agent, rollouts = agent_of(opened), rollouts_of(opened)
+    env, name = rollouts.make(), rollouts.env
     room = env.unwrapped
     env.close()
     if not isinstance(room, Seek):

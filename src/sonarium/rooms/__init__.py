@@ -39,6 +39,7 @@ SUITE = {
     "named-target": "one target, played first, among three distractors that end the episode; 100 steps",
     "moving": "two sources that walk .25 m a step; 100 steps",
     "stops": "two sources that fall silent after 2 s; 100 steps",
+    "dry": "no reflections; 100 steps",
     "rt60-300": "a reverberation time of .3 s; 100 steps",
     "rt60-500": "a reverberation time of .5 s; 100 steps",
     "rt60-800": "a reverberation time of .8 s; 100 steps",

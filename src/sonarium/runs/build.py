@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import sonarium.agents.playground
 import sonarium.rooms  # noqa: F401  Both register their environments.
 from sonarium.agents.contract import Agent, Hearing, HearingConfig, Separation
-from sonarium.agents.rollout import Rollouts, make
+from sonarium.agents.rollout import Rollouts
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
 from sonarium.cores import memory
@@ -117,7 +117,7 @@ def build(
     cache that is used and extended."""
     if isinstance(plan.source, RolloutsPlan):
         rollouts = Rollouts(plan.source.rollouts, plan.seed)
-        now = registered(plan.source.rollouts.env)
+        now = registered(plan.source.rollouts)
         remarks = remarks_on(plan.source, now)
         if steps is not None:
             own = AGENTS[plan.model].complete(plan.learner, steps)
@@ -229,7 +229,7 @@ def fresh(
         if isinstance(plan.source, ClipsPlan):
             assert signal is not None, plan.model
             return MODELS[plan.model].build(plan.learner, signal)
-        env = make(plan.source.rollouts.env)
+        env = plan.source.rollouts.make()
         try:
             spaces = env.observation_space, env.action_space
             if plan.upstream is None:
@@ -422,12 +422,12 @@ def open_agent(folder: Path, remark: Remark = lambda _: None, best: bool = False
     """The agent of a run, and the observation and action spaces of its environment."""
     run, plan = open_plan(folder)
     assert isinstance(plan.source, RolloutsPlan), plan.source
-    for line in remarks_on(plan.source, registered(plan.source.rollouts.env)):
+    for line in remarks_on(plan.source, registered(plan.source.rollouts)):
         remark(line)
     learner = fresh(plan, None, largest=saved_bytes(run, plan))
     restored(run, learner, remark, best)
     assert isinstance(learner, Agent), type(learner)
-    env = make(plan.source.rollouts.env)
+    env = plan.source.rollouts.make()
     env.close()
     return learner, env.observation_space, env.action_space
 

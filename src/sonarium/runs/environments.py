@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sonarium.agents.rollout import make
+from sonarium.agents.rollout import RolloutConfig
 from sonarium.agents.spaces import text_of
 from sonarium.config import LARGEST, fits, short, types_of
 from sonarium.environment import EnvironmentFault
@@ -27,11 +27,11 @@ class Registered:
     action_space: str
 
 
-def registered(name: str) -> Registered:
+def registered(rollouts: RolloutConfig) -> Registered:
     """The current registration of an environment."""
-    env = make(name)
+    env = rollouts.make()
     try:
-        assert env.unwrapped.spec is not None, name
+        assert env.unwrapped.spec is not None, rollouts.env
         spec = gymnasium.spec(env.unwrapped.spec.id)
         shown, taken = text_of(env.observation_space), text_of(env.action_space)
         return Registered(plain(spec.kwargs), spec.max_episode_steps, shown, taken)

@@ -20,7 +20,6 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from sonarium.agents.replay import HeldEpisode, Recalled, Replay
-from sonarium.agents.rollout import make
 from sonarium.agents.spaces import is_sound, nested
 from sonarium.files import write_whole, written_aside
 from sonarium.runs.build import Progress, Remark, open_plan, open_run, silent
@@ -90,7 +89,7 @@ def open_replay(folder: Path, remark: Remark = lambda _: None) -> OpenReplay:
         ) from None
     for fault in opened.run.left_out:
         remark(f"{folder}: {fault}: left out")
-    env = make(plan.source.rollouts.env)
+    env = plan.source.rollouts.make()
     rate = env.metadata.get("sound_rate")
     env.close()
     episodes = tuple(Episode(number, held) for number, held in enumerate(replay.held(), 1))

@@ -7,6 +7,7 @@ from typing import Any
 
 from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import Watch
+from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import MEASURES, MODELS
 from sonarium.config import located
 from sonarium.evaluation.config import EvaluationConfig
@@ -101,17 +102,16 @@ def keep(built: Built, folder: Path) -> None:
 def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     """Scores of an agent over episodes in its environment."""
     from sonarium.agents.evaluate import evaluate
-    from sonarium.agents.rollout import make
 
     assert isinstance(built, Opened), type(built)
     source, agent = built.plan.source, built.learner
     assert isinstance(source, RolloutsPlan) and isinstance(agent, Agent)
-    env, settings = source.rollouts.env, {"episodes": config.episodes, "separation": config.separation}
+    rollouts, settings = source.rollouts, {"episodes": config.episodes, "separation": config.separation}
     # An agent without a separator is rejected before any episode is played.
-    heard = heard_in_episodes(built, agent, env, config.episodes) if config.separation else None
+    heard = heard_in_episodes(built, agent, rollouts, config.episodes) if config.separation else None
     untrained = built.untrained()
     assert isinstance(untrained, Agent)
-    found = evaluate(agent, untrained, lambda: make(env), config.episodes, built.plan.seed)
+    found = evaluate(agent, untrained, rollouts.make, config.episodes, built.plan.seed)
     found |= {"meanings": recorded(MEANINGS), "planted": True, "settings": settings, "notes": list(built.remarks)}
     if heard is None:
         return found
@@ -123,17 +123,16 @@ def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     return found | {"separation": told, "notes": [*built.remarks, heard.left_out(), *heard.correlations()]}
 
 
-def heard_in_episodes(built: Opened, agent: Agent, env: str, episodes: int) -> Heard:
+def heard_in_episodes(built: Opened, agent: Agent, rollouts: RolloutConfig, episodes: int) -> Heard:
     """Separation and localisation of the sources by an agent in the episodes of its score, with their returns."""
     from sonarium.agents.evaluate import greedily
-    from sonarium.agents.rollout import make
 
     listener, witnesses = listener_of(agent, str(built.run.folder)), []
     try:
-        one = make(env, source_info=True)
+        one = rollouts.make(source_info=True)
     except ValueError as error:
         raise ValueError(
-            f"--separation: {env} does not tell the sound of each source: give a run of sonarium/Seek-v0"
+            f"--separation: {rollouts.env} does not tell the sound of each source: give a run of sonarium/Seek-v0"
         ) from error
     told = one.metadata
     one.close()
@@ -142,6 +141,6 @@ def heard_in_episodes(built: Opened, agent: Agent, env: str, episodes: int) -> H
         witnesses.append(Witness(listener, told, slots))
         return witnesses[-1].take
 
-    played = greedily(agent, lambda: make(env, source_info=True), episodes, built.plan.seed, watching)
+    played = greedily(agent, lambda: rollouts.make(source_info=True), episodes, built.plan.seed, watching)
     rows = [row for witness in witnesses for row in witness.episodes()]
     return Heard(rows, "return", played.returns.tolist())

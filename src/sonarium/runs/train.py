@@ -11,7 +11,6 @@ from typing import Any
 
 from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import greedily
-from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.cores import memory
 from sonarium.evaluation.splits import NAME as SPLIT
@@ -171,7 +170,8 @@ def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     if not isinstance(then, RolloutsPlan) or not isinstance(now, RolloutsPlan) or now.environment is None:
         return found
     env = now.rollouts.env
-    if then.rollouts.env == env and (said := changed(env, then.environment, now.environment)):
+    same = (then.rollouts.env, then.rollouts.env_kwargs) == (env, now.rollouts.env_kwargs)
+    if same and (said := changed(env, then.environment, now.environment)):
         raise ValueError(f"'{folder}' cannot go on: {said}. Register it as it was, or choose another --run folder")
     return replace(found, source=replace(then, environment=now.environment))
 
@@ -188,7 +188,7 @@ def validation(plan: Plan, held_out: Clips | None, engine: FabricEngine) -> Call
     def validate(learner: Learner) -> Validated:
         assert isinstance(learner, Agent), type(learner)
         with evaluated(learner):
-            found = greedily(learner, lambda: make(rollouts.env), rollouts.validation_episodes, seed).scores()
+            found = greedily(learner, rollouts.make, rollouts.validation_episodes, seed).scores()
         return Validated(found["return"], found)
 
     return validate

@@ -38,6 +38,7 @@ SUITE = {
     "named-target": setting(sources=1, distractors=3, max_steps=100),
     "moving": setting(moving=0.25, max_steps=100),
     "stops": setting(stops=2.0, max_steps=100),
+    "dry": setting(absorption=1.0, order=0, max_steps=100),
     "rt60-300": setting(rt60=0.3, order=20, max_steps=100),
     "rt60-500": setting(rt60=0.5, order=30, max_steps=100),
     "rt60-800": setting(rt60=0.8, order=40, max_steps=100),
