@@ -180,8 +180,6 @@ def measure(part: str, model: str, seed: int) -> None:
     own, sounds = MODELS[model].split(), SOUNDS[part].split()
     if model == "cpc":
         own += ["--schedule", "cosine"]
-        # The front end of CPC has a `level`, too.
-        sounds = ["--songbird-level" if word == "--level" else word for word in sounds]
     elif model in CODED:
         sounds = ["--codes", str(vq_vae(part, seed)), "--frames", str(tokens_of_piece(part, seed))]
     else:

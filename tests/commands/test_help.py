@@ -10,8 +10,10 @@ from sonarium import __version__
 from sonarium.__main__ import VERBS, dispatch
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.bench import BENCHES
-from sonarium.commands.flags import NARROWEST
+from sonarium.commands.flags import NARROWEST, Group, flag_names
+from sonarium.commands.train import ClipsFlags
 from sonarium.models.contract import ModelEntry
+from sonarium.runs.plan import default_plan
 
 
 def suiting(model: ModelEntry) -> list[str]:
@@ -120,3 +122,16 @@ def test_help_of_training_speaks_of_recordings(tmp_path, capsys, monkeypatch):
     plain, *own = pages
     assert "`sonarium train cpc --path FOLDER --help`" in plain and "--bad-fraction" not in plain
     assert all("--bad-fraction" in page and "`sonarium train cpc" not in page for page in own)
+
+
+def test_a_setting_has_the_same_flag_with_every_model_and_world():
+    names: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    for model, entry in MODELS.items():
+        for world in suiting(entry):
+            plan = default_plan(model, world)
+            source = plan.clips
+            configs = {model: plan.learner, world: source.config, "clips": source.clips, "loop": plan.loop}
+            groups = [Group(title, config) for title, config in configs.items()]
+            for (number, path), flag in flag_names(ClipsFlags, groups).items():
+                names.setdefault((type(groups[number].config).__name__, path), set()).add(flag)
+    assert {path: flags for path, flags in names.items() if len(flags) > 1} == {}

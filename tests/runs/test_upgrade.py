@@ -69,8 +69,11 @@ def test_a_field_of_format_2_is_read_by_its_old_name(tmp_path):
     plan = default_plan("dreaming")
     plan = replace(plan, learner=replace(plan.learner, objective=ObjectiveConfig(direct_discount=0.5)))
     recorded = plan.recorded()
-    own = recorded["model"]["config"]["objective"]
+    config = recorded["model"]["config"]
+    config["clip"] = config.pop("gradient_clip")
+    own, front = config["objective"], config["front"]
     own["discount"] = own.pop("direct_discount")
+    front["lowest"], front["highest"] = front.pop("fmin"), front.pop("fmax")
     assert read_plan(recorded, "here").learner == plan.learner
 
 

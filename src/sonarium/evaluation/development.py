@@ -48,9 +48,9 @@ PRIOR_FRAMES = 5.0
 SMOOTHING = 1e-4
 """Smoothing of the day's transitions and durations, so that unseen ones have a large but finite cost."""
 TUTOR = "tutor"
-SYLLABLE_BANDS = LogMelConfig(window=0.006, hop=0.002, fft=512, bands=20, lowest=300.0, range_db=None)
+SYLLABLE_BANDS = LogMelConfig(window=0.006, hop=0.002, fft=512, bands=20, fmin=300.0, range_db=None)
 """Windows are short relative to a syllable: in longer ones its duration would change the spectrum."""
-FRAME_BANDS = LogMelConfig(window=0.016, hop=0.01, bands=20, lowest=300.0, range_db=None)
+FRAME_BANDS = LogMelConfig(window=0.016, hop=0.01, bands=20, fmin=300.0, range_db=None)
 RANGE = 20.0
 """Dynamic range in decibels below the loudest value."""
 LOUD = 0.98

@@ -20,7 +20,7 @@ from sonarium.measures import generation as measures
 from sonarium.measures.contract import Meaning
 from sonarium.measures.probes.classifiers import principal_axes
 
-MEL = LogMelConfig(hop=0.01, bands=40, lowest=300.0, range_db=None, equal_levels=True)
+MEL = LogMelConfig(hop=0.01, bands=40, fmin=300.0, range_db=None, equal_levels=True)
 SNIPPET = 10
 """Frames per snippet."""
 COMPONENTS = 32

@@ -36,9 +36,9 @@ class LogMelConfig:
     """FFT size in samples; by default the smallest power of two that holds the window."""
     bands: Annotated[int, Range(1, 1024, example=40)] = 40
     """Number of mel bands."""
-    lowest: Annotated[float, Range(0)] = 0.0
+    fmin: Annotated[float, Range(0)] = 0.0
     """Lowest frequency of the bands in Hz."""
-    highest: Annotated[float | None, Range(0, above=True)] = None
+    fmax: Annotated[float | None, Range(0, above=True)] = None
     """Highest frequency of the bands in Hz; by default half the sampling rate."""
     equal_levels: bool = False
     """Divide each clip by its root mean square first, down to −60 dB, as learners of samples do."""
@@ -56,8 +56,8 @@ class LogMelConfig:
             window_length=window,
             hop=max(1, round(self.hop * rate)),
             mels=self.bands,
-            fmin=self.lowest,
-            fmax=self.highest,
+            fmin=self.fmin,
+            fmax=self.fmax,
             compression="none",
             scaling="none",
         )

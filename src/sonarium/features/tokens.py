@@ -133,9 +133,9 @@ class TokensConfig(FrontEndConfig):
     """Log-mel frames per token of sound."""
     bands: Annotated[int, Range(1, 512)] = 40
     """Number of mel bands."""
-    lowest: Annotated[float, Range(0)] = 50.0
+    fmin: Annotated[float, Range(0)] = 50.0
     """Lowest frequency of the bands in Hz."""
-    highest: Annotated[float | None, Range(0, above=True)] = None
+    fmax: Annotated[float | None, Range(0, above=True)] = None
     """Highest frequency of the bands in Hz; by default half the sampling rate."""
     floor_db: Annotated[float, Range(-1000, 0, below=True, example=-80)] = -80.0
     """Floor in decibels: quieter bands are raised to it."""
@@ -187,8 +187,8 @@ class LogMelTokens(PictureFrontEnd, Tokens):
             window_length=self.window,
             hop=self.hop,
             mels=config.bands,
-            fmin=config.lowest,
-            fmax=config.highest,
+            fmin=config.fmin,
+            fmax=config.fmax,
             floor_db=config.floor_db,
             scaling="none",
         ).build(Signal("wave", (self.shortest,), rate))

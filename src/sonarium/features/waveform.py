@@ -19,14 +19,14 @@ SILENCE = 1e-3
 
 @dataclass(frozen=True)
 class WaveformConfig(FrontEndConfig):
-    level: Literal["kept", "fixed", "clip"] = "clip"
+    level_normalisation: Literal["kept", "fixed", "clip"] = "clip"
     """Level normalisation: kept (none), fixed (divide by the root mean square of the training sound, which keeps
     level differences between clips), or clip (divide each clip by its own root mean square, down to −60 dB, which
     removes the distance to the microphone)."""
 
     def __post_init__(self) -> None:
-        if self.level not in ("kept", "fixed", "clip"):
-            raise ValueError(f"level={self.level!r}: give kept, fixed or clip")
+        if self.level_normalisation not in ("kept", "fixed", "clip"):
+            raise ValueError(f"level_normalisation={self.level_normalisation!r}: give kept, fixed or clip")
 
     def build(self, signal: Signal) -> "Waveform":
         return Waveform(self, signal)
@@ -74,7 +74,7 @@ class Waveform(FrontEnd):
         """Samples at the configured level; `power` is the mean square of the whole sound, if it should set it."""
         if lengths is not None:
             signal = signal.masked_fill(~sounding(signal.shape[1], lengths), 0)
-        if self.config.level != "clip":
+        if self.config.level_normalisation != "clip":
             return signal / self.scale
         return at_one_level(signal, lengths, power)
 
@@ -87,7 +87,7 @@ class Waveform(FrontEnd):
 
     def fit(self, signals: Iterable[Tensor], lengths: Iterable[Tensor | None] = repeat(None)) -> None:
         """Measure the root mean square of the training sound, if the level is `fixed`."""
-        if self.config.level != "fixed":
+        if self.config.level_normalisation != "fixed":
             return
         power, samples = 0.0, 0
         for wave, own in zip(signals, lengths, strict=False):

@@ -62,7 +62,7 @@ class AutoregressiveConfig:
     without any."""
     burn_in: Annotated[int, Range(1, 2**12)] = 4
     """Burn-in tokens at the beginning of a piece, which have no loss."""
-    clip: Annotated[float, Range(0, above=True)] = 1.0
+    gradient_clip: Annotated[float, Range(0, above=True)] = 1.0
     """Gradient clipping norm."""
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-3))
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(warmup_steps=100))
@@ -145,7 +145,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         likely = self.log_probability(told, tokens[:, burn:])
         inside = sounding(count - burn, (self.token_counts(data, count) - burn).clamp(min=0))
         loss = -mean_over(likely, inside, engine)
-        engine.descend(loss, self.optimiser, self.config.clip)
+        engine.descend(loss, self.optimiser, self.config.gradient_clip)
         self.updates += 1
         return {"loss/negative_log_likelihood": loss.detach()}
 

@@ -99,7 +99,7 @@ class DreamingConfig:
     """Burn-in tokens at the beginning of a piece, which have no loss and no gradient."""
     embedding: Annotated[int, Range(1, 2**13)] = 256
     """Dimension of the token embedding."""
-    clip: Annotated[float, Range(0, above=True)] = 100.0
+    gradient_clip: Annotated[float, Range(0, above=True)] = 100.0
     """Gradient clipping norm."""
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -221,15 +221,15 @@ class Dreaming(TokenModel[DreamingConfig]):
         loss = loss + own.kl_weight * divergence
         live, frozen = (self.head_losses(observed, modes, tokens, data, engine, one) for one in (True, False))
         total = loss + sum(live.values(), start=loss.new_zeros(()))
-        engine.descend(total, self.optimiser, config.clip)
+        engine.descend(total, self.optimiser, config.gradient_clip)
         if self.heads_optimiser is not None:
-            engine.descend(torch.stack([*frozen.values()]).sum(), self.heads_optimiser, config.clip)
+            engine.descend(torch.stack([*frozen.values()]).sum(), self.heads_optimiser, config.gradient_clip)
         if self.joint_optimiser is not None and modes is not None:
             frozen["loss/joint_prior"] = self.joint_loss(modes.learnt, observed.inside, engine)
             for group in self.joint_optimiser.param_groups:
                 # Slower than the model's decay: only when the states have settled can the joint prior catch up.
                 group["lr"] = config.heads.joint_learning_rate * config.schedule.fraction(int(self.updates)) ** 0.5
-            engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.clip)
+            engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.gradient_clip)
         self.updates += 1
         with torch.no_grad():
             beside = {

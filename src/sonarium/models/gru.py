@@ -42,7 +42,7 @@ class GRUConfig:
     """Components of the Gaussian mixture of the next frame."""
     optimiser: AdamConfig = AdamConfig()
     """Adam."""
-    clip: Annotated[float, Range(0, above=True)] = 1.0
+    gradient_clip: Annotated[float, Range(0, above=True)] = 1.0
     """Gradient clipping norm."""
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
         with engine.autocast():
             density = self.log_density(frames)
         loss = -density.where(inside, 0).sum() / count
-        engine.descend(loss, self.optimiser, self.config.clip)
+        engine.descend(loss, self.optimiser, self.config.gradient_clip)
         # In the units of the codes, like other densities.
         return {"loss/negative_log_likelihood": (loss + self.scale.log().sum()).detach()}
 

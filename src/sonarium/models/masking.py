@@ -257,7 +257,7 @@ class DescentConfig:
     """Adam."""
     schedule: ScheduleConfig = ScheduleConfig("cosine")
     """Learning-rate schedule."""
-    clip: Annotated[float, Range(0, above=True)] = 5.0
+    gradient_clip: Annotated[float, Range(0, above=True)] = 5.0
     """Gradient clipping norm."""
 
     def __post_init__(self) -> None:
@@ -279,5 +279,5 @@ class Descent(nn.Module):
         rate = self.config.optimiser.learning_rate * self.config.schedule.fraction(int(self.done))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        engine.descend(loss, self.optimiser, self.config.clip)
+        engine.descend(loss, self.optimiser, self.config.gradient_clip)
         self.done += 1

@@ -5,7 +5,9 @@ from typing import Any
 
 from sonarium.config import clipped, short
 
+LEVEL = {"level": "level_normalisation"}
 RENAMED: dict[str, dict[str, str]] = {
+    "WaveformConfig": LEVEL,
     "RecordingsConfig": {"each": "clip", "bad_share": "bad_fraction"},
     "SpectrogramConfig": {"lowest_band": "fmin", "highest_band": "fmax"},
     "EncoderConfig": {"bands": "mels"},
@@ -16,7 +18,16 @@ RENAMED: dict[str, dict[str, str]] = {
     "ScheduleConfig": {"course": "schedule", "warm_up": "warmup_steps", "horizon": "decay_steps"},
 }
 """By class name of a configuration: names of fields in version 0.1, and their current names."""
-RENAMED_2: dict[str, dict[str, str]] = {"ObjectiveConfig": {"discount": "direct_discount"}}
+CLIPPED = {"clip": "gradient_clip"}
+RENAMED_2: dict[str, dict[str, str]] = {
+    "ObjectiveConfig": {"discount": "direct_discount"},
+    "TokensConfig": {"lowest": "fmin", "highest": "fmax"},
+    "DreamingConfig": CLIPPED,
+    "AutoregressiveConfig": CLIPPED,
+    "GRUConfig": CLIPPED,
+    "DescentConfig": CLIPPED,
+    "WaveformConfig": LEVEL,
+}
 """The same for format 2."""
 ADDED: dict[str, dict[str, Any]] = {
     "TonesConfig": {"frequency_spacing": "linear"},

@@ -31,7 +31,7 @@ from sonarium.models.cpc.encoder import EncoderConfig
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.worlds.contract import SignalKind
 
-UNSCALED = WaveformConfig(level="kept")
+UNSCALED = WaveformConfig(level_normalisation="kept")
 
 DEFAULT = CPCConfig(
     encoder=EncoderConfig((128,), kernels=(4, 3, 3), strides=(2, 1, 1), paddings=(1, 1, 1), mels=40),
