@@ -1,4 +1,4 @@
-"""The command line: `sonarium VERB …`, one module per verb."""
+"""The command line: `sonarium COMMAND …`, one module per command."""
 
 import importlib
 import os
@@ -17,28 +17,28 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = {
     "demo": "train and score two small models on three seeds each, and make a page with sounds",
-    "list": "models, worlds, front ends, rooms, measures and benches",
+    "list": "list models, agents, worlds, front ends, rooms, measures and benchmarks",
     "check": "survey recordings before training: contents, splits and bad files",
     "make": "write the clips of a world to WAV, FLAC, or SynTone's .npz",
     "train": "train a model in a run folder; the same command resumes",
-    "score": "evaluate the codes of runs beside controls",
-    "encode": "encode sound files by the model of a run",
+    "score": "evaluate runs, compared with their controls",
+    "encode": "encode sound files with the model of a run",
     "export": "export a model: safetensors, torch.export or ONNX",
     "sample": "draw new clips from the prior of a generative model",
-    "reconstruct": "encode sound files by a model, and make sound of the codes",
-    "separate": "separate recordings at two ears into their sources",
+    "reconstruct": "encode sound files, and decode the codes to sound",
+    "separate": "separate the sources in binaural recordings",
     "annotate": "annotate the syllables in recordings of song, in five formats",
-    "sing": "songs of a model of sequences of codes, decoded to sound",
-    "forecast": "forecast how a sound goes on by a world model, and steer it",
-    "surprise": "how unexpected each moment of recordings is, by a world model",
-    "develop": "compare song day by day with the tutor: spectrum, timing, grammar",
-    "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
+    "sing": "sample songs from a sequence model of codes",
+    "forecast": "sample continuations of a sound from a world model, and steer them",
+    "surprise": "measure how surprising each moment of a recording is",
+    "develop": "compare song with the tutor's, day by day: spectrum, timing, grammar",
+    "gestures": "fit the gestures of a syrinx to a song, and resynthesise it",
     "report": "make an offline page of one or more runs, with pictures and sound",
-    "watch": "film the episodes of an agent that was trained",
-    "replay": "browse the episodes that an agent keeps to learn from",
+    "watch": "film episodes of a trained agent",
+    "replay": "browse the replay buffer of an agent",
     "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",
-    "compare": "check that ours and two published forms of CPC agree",
-    "bench": "time Sonarium beside other implementations",
+    "compare": "check that our CPC agrees with two published implementations",
+    "bench": "benchmark Sonarium against other implementations",
 }
 
 
@@ -46,15 +46,15 @@ def overview() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {does}" for verb, does in VERBS.items())
     return (
-        "usage: sonarium VERB …\n\nLearning from sound whose factors are known.\n\n"
-        f"{verbs}\n\n`sonarium VERB --help` explains each flag. Version {__version__}."
+        "usage: sonarium COMMAND …\n\nLearning from sound with known factors of variation.\n\n"
+        f"{verbs}\n\n`sonarium COMMAND --help` explains each flag. Version {__version__}."
     )
 
 
 def dispatch(arguments: list[str]) -> None:
-    """Run the verb named by the first argument; only its module is imported, since imports are slow."""
+    """Run the command named by the first argument; only its module is imported, since imports are slow."""
     if not arguments:
-        raise UsageError(f"which verb? choose one of {', '.join(VERBS)}; `sonarium --help` explains them")
+        raise UsageError(f"no command given: choose one of {', '.join(VERBS)}; `sonarium --help` explains them")
     verb, *rest = arguments
     if verb in ("-h", "--help"):
         print(overview())
@@ -65,7 +65,7 @@ def dispatch(arguments: list[str]) -> None:
             module = importlib.import_module(f"sonarium.commands.{verb}")
         module.main(rest)
     else:
-        raise UsageError(f"no verb is called '{verb}': choose one of {', '.join(VERBS)}")
+        raise UsageError(f"no command is called '{verb}': choose one of {', '.join(VERBS)}")
 
 
 @contextmanager

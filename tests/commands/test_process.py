@@ -34,7 +34,7 @@ def test_an_output_without_room_is_one_line():
 def test_help_needs_no_library_that_takes_long_to_read():
     code = "import sys; from sonarium.__main__ import dispatch; dispatch(['--help']); print(*sys.modules)"
     done = subprocess.run([SONARIUM[0], "-c", code], capture_output=True, env=ENVIRONMENT, text=True)
-    assert "usage: sonarium VERB" in done.stdout
+    assert "usage: sonarium COMMAND" in done.stdout
     read = set(done.stdout.split())
     assert not read & {"torch", "numpy", "scipy", "sklearn", "numba", "matplotlib", "tensorboard", "rich", "tyro"}
 

@@ -82,9 +82,9 @@ def refused(answer: tuple[int, str, str], code: int, fragment: str) -> None:
 
 
 WORDS = [
-    ("", 2, "which verb? choose one of demo, list"),
-    ("lst", 2, "no verb is called 'lst': choose one of demo"),
-    ("--nonsense", 2, "no verb is called '--nonsense'"),
+    ("", 2, "no command given: choose one of demo, list"),
+    ("lst", 2, "no command is called 'lst': choose one of demo"),
+    ("--nonsense", 2, "no command is called '--nonsense'"),
     ("list --jsn", 2, "Unrecognized options: --jsn; did you mean --json?; see `sonarium list --help`"),
     ("list more", 2, "Unrecognized options: more"),
     ("train", 2, "train which model? choose one of vae"),
@@ -127,7 +127,7 @@ WORDS = [
     ("train cpc --run X --depth 1000000000", 2, "--depth 1000000000: give a whole number from 1 to 64"),
     ("train vae --run X --power 1000000", 2, "--power 1000000.0: give a positive number up to 8"),
     (f"train vae --run X --steps {10**29}", 2, "--steps 1000"),
-    ("check FOLDER --silence 1000000", 2, "silence=1000000.0: give a number of at most 0, such as -100"),
+    ("check FOLDER --silence 1000000", 2, "--silence 1000000.0: give a number of at most 0, such as -100"),
     ("play --agent random --device cuda:77", 1, "device 'cuda:77': this torch sees"),
     ("play --agent random --threads 1000000", 2, "threads=1000000: give a whole number from 1 to 1024"),
     ("play --agent random --height 1e308", 2, "height=1e+308: give a number from 0.1 to 10000"),

@@ -21,7 +21,7 @@ from typing import Annotated
 import tyro
 
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import parse, required
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range
 from sonarium.evaluation.labelling import LabellingConfig
@@ -46,7 +46,10 @@ AROUND = 0.3
 
 @dataclass(frozen=True)
 class AnnotateFlags:
-    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN] FOLDER")]
+    paths: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        required("[RUN] FOLDER"),
+    ]
     """Folder of recordings, preceded by a run folder if its codes are to replace the built-in embedding."""
     out: Path
     """Output folder; if it is that of the recordings, annotations are written beside them."""

@@ -9,11 +9,10 @@ hours; `bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (
 suffixes; `cache` (`path`, `bytes`, `damage`); `pieces`, training pieces of `--seconds` in all clips.
 """
 
-import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from sonarium.commands.faults import UsageError, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import Group, parse_groups, required
 from sonarium.commands.progress import bars, plainly
 from sonarium.evaluation.splits import split_world
 from sonarium.worlds.contract import UNKNOWN
@@ -41,21 +40,21 @@ SILENCE = {"sil", "silence", "silent", "sp", "pau", "pause", "epi", "h#", "#h", 
 
 @dataclass(frozen=True)
 class CheckFlags:
-    folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FOLDER")] = None
+    folder: Annotated[tyro.conf.Positional[Path | None], required("FOLDER")] = None
     """Folder of recordings, or a manifest (.csv, .tsv or .parquet)."""
     json: bool = False
     """Print everything as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    fields = [("world_config", RECORDINGS.Config, field(default_factory=RECORDINGS.Config))]
-    schema = dataclasses.make_dataclass("Check", fields, bases=(CheckFlags,), frozen=True)
-    flags = parse(schema, arguments, "check", "Check recordings before training.")
-    config = flags.world_config
+    flags, (config,) = parse_groups(
+        CheckFlags, [Group("recordings", RECORDINGS.Config(), RECORDINGS.main)], arguments, "check",
+        "Check recordings before training.",
+    )  # fmt: skip
     if (flags.folder is None) == (config.path is None):
         raise UsageError("check which recordings? name one folder or manifest: `sonarium check FOLDER`")
     if flags.folder is not None:
-        config = dataclasses.replace(config, path=str(flags.folder))
+        config = replace(config, path=str(flags.folder))
     with bars() as progress:
         found = survey(config, plainly(progress))
     result = summary(found)

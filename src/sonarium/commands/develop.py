@@ -23,7 +23,7 @@ from rich.table import Table
 
 from sonarium.catalogue import WORLDS
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import NARROWEST, Group, flag, parse_groups
+from sonarium.commands.flags import NARROWEST, Group, flag, parse_groups, required
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range
 from sonarium.evaluation.development import (
@@ -46,7 +46,7 @@ from sonarium.worlds.contract import World
 
 @dataclass(frozen=True)
 class DevelopFlags:
-    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
+    run: Annotated[tyro.conf.Positional[Path | None], required("RUN", "or --world")] = None
     """Run folder of a model on a world with days, whose codes are the spectrum; by default log-mel bands are."""
     world: str = ""
     """World with days, in place of a run: songbird, or recordings in one folder per day; its flags are added

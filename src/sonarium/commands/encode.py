@@ -17,7 +17,7 @@ import tyro
 
 from sonarium.commands.codetable import Part, write
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import parse, required
 from sonarium.commands.progress import bars
 from sonarium.runs.coder import Coder, load_coder
 from sonarium.training.fit import Progress
@@ -30,7 +30,7 @@ FORMATS = (".npz", ".csv", ".parquet")
 class EncodeFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder of a trained model."""
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], required("FILES…")]
     """Sound files of any sampling rate, length and number of channels; of a folder, all in it."""
     out: Path
     """Output file: .npz, .csv or .parquet, with one row per frame, or per piece the length of a training clip."""

@@ -25,7 +25,7 @@ STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 RULES = set("─-╭╮╰╯ ")
 PLAINER = (
-    (r"^Error parsing (?:world-config|seek|evaluation): ", ""),
+    (r"^Error parsing (?:seek|evaluation): ", ""),
     (r"^Error parsing (\S+): ", r"\1: "),
     (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
     (r"could not convert string to float: (.*)", r"\1 is not a number"),
@@ -177,6 +177,11 @@ def in_one_line(box: str) -> str:
         fault = re.sub(pattern, plain, fault)
     meant = next((text.split()[3] for text in said if text.startswith("Perhaps you meant: ")), "")
     return fault + (f"; did you mean {meant.rstrip(',')}?" if meant else "")
+
+
+def required(metavar: str, said: str = "required") -> Any:
+    """A positional argument whose help says that it is needed, in place of the default that stands for none."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"({said})")
 
 
 def flag(arguments: list[str], name: str, default: str) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import parse, required
 from sonarium.config import Range
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ class ForecastFlags:
     """Run folder of a world model, such as dreaming."""
     out: Path
     """New output folder: WAV files, pictures and forecast.json."""
-    file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FILE")] = None
+    file: Annotated[
+        tyro.conf.Positional[Path | None],
+        required("FILE", "required unless --clip"),
+    ] = None
     """Sound file of any sampling rate, length and number of channels."""
     clip: Annotated[int | None, Range(0)] = None
     """Index of a clip of the world that the run was trained on, in place of a file: its actions are known."""

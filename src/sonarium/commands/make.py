@@ -3,15 +3,14 @@
 `--json` prints one object: `out`, the file or folder; `clips`, their number.
 """
 
-import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from sonarium.catalogue import WORLDS
 from sonarium.commands.faults import UsageError, tell
-from sonarium.commands.flags import choose, leading_word, parse, wants_help
+from sonarium.commands.flags import Group, choose, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range
 from sonarium.worlds.export import save_audio
@@ -38,15 +37,16 @@ def main(arguments: list[str]) -> None:
         raise UsageError(f"make which world? choose one of {', '.join(WORLDS)}")
     name = choose("world", name or "tones", WORLDS)
     entry = WORLDS[name]
-    fields = [("world_config", entry.Config, field(default_factory=entry.Config))]
-    schema = dataclasses.make_dataclass("Make", fields, bases=(MakeFlags,), frozen=True)
-    flags = parse(schema, rest, f"make {name}", f"Write the clips of {name}: {entry.summary}.")
+    flags, (config,) = parse_groups(
+        MakeFlags, [Group(name, entry.Config(), entry.main)], rest, f"make {name}",
+        f"Write the clips of {name}: {entry.summary}.",
+    )  # fmt: skip
     save = entry.formats.get(flags.out.suffix)
     if save is None and flags.out.suffix == ".npz":
         raise ValueError(f"world '{name}' cannot be written as .npz: give a folder to --out")
     with bars() as progress:
         stages = plainly(progress)
-        world = entry.build(flags.world_config, flags.seed, stages)
+        world = entry.build(config, flags.seed, stages)
         if save is None:
             save_audio(world, flags.out, flags.format, flags.manifest, stages)
         else:

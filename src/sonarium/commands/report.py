@@ -13,7 +13,7 @@ import tyro
 
 from sonarium.catalogue import WORLDS
 from sonarium.commands.faults import UsageError, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import parse, required
 from sonarium.commands.progress import bars
 from sonarium.config import fits, short
 from sonarium.files import read_json
@@ -37,7 +37,7 @@ SUITE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class ReportFlags:
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], required("RUNS…")]
     """Run folders, shown side by side."""
     out: Path
     """Output file (.html), which opens offline."""

@@ -14,7 +14,7 @@ import soundfile
 import tyro
 
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import parse, required
 from sonarium.commands.progress import bars
 from sonarium.config import Range
 from sonarium.files import written_aside
@@ -29,7 +29,7 @@ from sonarium.worlds.recordings.listing import named, sounds_at
 class SeparateFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder of a trained separator."""
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], required("FILES…")]
     """Two-channel sound files, left and right; of a folder, all in it."""
     out: Path
     """New output folder for a two-channel WAV file per source of each sound file."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import parse, required
 from sonarium.config import Range
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ MOST_DRAWN = 30.0
 class SurpriseFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder of a world model, such as dreaming."""
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], required("FILES…")]
     """Sound files of any sampling rate, length and number of channels; of a folder, all in it."""
     out: Path
     """New output folder for a table, a picture and labels per file."""
