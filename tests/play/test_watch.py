@@ -120,7 +120,7 @@ def test_what_an_agent_imagined_is_heard_beside_what_came(monkeypatch, tmp_path)
     (run / "metrics.jsonl").write_text('{"step": 1, "episodes/return": 2.0}\n')
     page([run_page(run)], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert text.count("<audio") == 2 and "Imagination beside what came" in text
+    assert text.count("<audio") == 2 and "Imagined and actual observations" in text
 
 
 def test_what_an_agent_imagined_is_seen_beside_what_came(tmp_path):
@@ -171,7 +171,7 @@ def test_where_imagination_cannot_be_heard_the_film_is_without_it(
     # The predicted reward is drawn all the same.
     assert "imagined-reward.png" in media and not any(name.startswith("imagined-0") for name in media)
     page([run_page(run)], tmp_path / "page.html")
-    assert "Imagination beside what came" in (tmp_path / "page.html").read_text()
+    assert "Imagined and actual observations" in (tmp_path / "page.html").read_text()
 
 
 def test_what_came_is_that_of_the_same_steps():

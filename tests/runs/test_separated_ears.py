@@ -224,7 +224,7 @@ def test_masks_and_estimates_of_the_first_episode_are_on_the_page(runs, tmp_path
     np.testing.assert_allclose(waves[0][0], waves[1][0] + waves[2][0], atol=1e-3)
     dispatch(["report", str(run), "--out", str(tmp_path / "page.html")])
     text = (tmp_path / "page.html").read_text()
-    assert text.count("<audio") == 3 and "What its separator makes of an episode" in text
+    assert text.count("<audio") == 3 and "Separated sources of an episode" in text
 
 
 @pytest.mark.parametrize(

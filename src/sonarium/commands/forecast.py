@@ -59,8 +59,8 @@ class ForecastFlags:
     action: tuple[str, ...] = ()
     """Actions to steer by: tension=+0.3 adds to the known value, tension==-0.3 sets it, as does speaker=anna."""
     toward: Path | None = None
-    """Second sound file: interpolate in steps between the states of both files at the same times; actions steer
-    them, too."""
+    """Second sound file: interpolate between the states of the two files in `--steps` steps; actions steer them,
+    too."""
     steps: Annotated[int | None, Range(2, 100)] = None
     """Number of interpolation steps from one sound to the other; by default 5."""
     seed: Annotated[int, Range(0)] = 0

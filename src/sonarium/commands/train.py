@@ -155,7 +155,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         split = [] if plan.upstream is not None else [Group("training", source.split, TRAINING)]
         parts = [Group("training", source.clips, TRAINING), *split]
         groups = [Group(source.world, source.config, first), *parts, loop]
-    description = f"Train {model} ({entry.summary}) {about}."
+    description = f"Train {model} {about}: {entry.summary}."
     if model in MODELS and "wave" in MODELS[model].kinds and plan.upstream is None and not takes_path(plan):
         description += (
             f" For recordings of your own give --path FOLDER: `sonarium train {model} --path FOLDER --help` shows "

@@ -29,17 +29,17 @@ class LabellingConfig:
     """Labels from few labelled songs."""
 
     context: Annotated[float, Range(0, 1)] = 0.048
-    """Seconds before and after a frame that the probe sees."""
+    """Context of the probe in seconds before and after a frame."""
     context_step: Annotated[float, Range(0, 1, above=True)] = 0.012
-    """Seconds between the frames that it sees."""
+    """Spacing in seconds of the frames of the context."""
     parts: Annotated[int, Range(1, 20)] = 3
-    """States of each label, passed through one after the other."""
+    """Number of left-to-right HMM states per label."""
     shrinkage: Annotated[float, Range(0, 1)] = 0.1
-    """Weight of a sphere in the covariance within states."""
+    """Shrinkage of the covariance within states toward a multiple of the identity."""
     evidence: Annotated[float, Range(0, 1, above=True)] = 0.1
-    """Weight of a frame's log-likelihood: neighbouring frames tell nearly the same."""
+    """Exponent of the likelihood of a frame, below 1 because neighbouring frames are correlated."""
     unseen: Annotated[float, Range(0, above=True)] = 0.2
-    """Count added to transitions between any label and silence."""
+    """Pseudo-count of transitions between each label and silence."""
     shortest_syllable: Annotated[float, Range(0)] = 0.01
     """Shortest duration of a syllable in seconds."""
 

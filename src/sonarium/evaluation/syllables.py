@@ -28,19 +28,19 @@ class ClusterConfig:
     """Clusters of syllables."""
 
     dimensions: Annotated[int, Range(1)] = 12
-    """Principal components that are clustered."""
+    """Number of principal components that are clustered."""
     whitening: Annotated[float, Range(0, 1)] = 0.3
-    """Power of its standard deviation by which each component is divided: 0 leaves them, 1 whitens."""
+    """Whitening exponent of the principal components: 0 leaves them, 1 whitens fully."""
     smallest: Annotated[int, Range(2)] = 8
-    """Least number of syllables of a type."""
+    """Minimum cluster size (HDBSCAN's min_cluster_size)."""
     neighbours: Annotated[int, Range(1)] = 3
-    """Neighbours that measure density (HDBSCAN's min_samples)."""
+    """Neighbours that estimate the density (HDBSCAN's min_samples)."""
     apart: Annotated[float, Range(0, 1)] = 0.7
-    """A segment is cut into pieces that are nearer to known syllables than this fraction of its own distance from
-    them; 0 cuts none."""
+    """Split threshold: a segment is split if its pieces are closer to known syllables than this fraction of its
+    own distance from them; 0 never splits."""
     grammar: Annotated[float, Range(0, 1)] = 0.25
-    """Deviation of syllables from their type, as a fraction of the distance between types: the more, the more the
-    song around a syllable decides what it is; 0 labels each by its own sound alone."""
+    """Weight of the context: standard deviation of a syllable within its type, as a fraction of the distance
+    between types. Larger values give more weight to the neighbouring syllables, 0 gives none."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -71,7 +71,7 @@ MEANINGS = {
     ),
     "steering": Meaning(
         "steering: {label}",
-        "Of what is heard against what is asked, where actions are shifted with past and noise held: {label}.",
+        "Agreement of changes in the forecast with changes of the action, past and noise held fixed: {label}.",
         None,
         None,
     ),
@@ -103,7 +103,7 @@ OF_STATES = {
     "state/bits a token": Meaning(
         "bits a token",
         "Minus the log-probability of the discrete state of a token, each variable at its mode, under the prior "
-        "that futures are drawn from. Few bits are no merit if the states tell little: see the probes.",
+        "that futures are drawn from. Few bits are no merit unless the states are informative: see the probes.",
         0.0,
         None,
     ),

@@ -23,24 +23,25 @@ from sonarium.measures.contract import Meaning
 MEANINGS = {
     "snr_improvement": Meaning(
         "SNR improvement",
-        "Decibels by which the sources are nearer to the true ones than the mixture is, level included.",
+        "SNR of the estimates minus SNR of the mixture, in dB; errors of level count.",
         None,
         None,
     ),
     "si_sdr_improvement": Meaning(
-        "SI-SDR improvement", "The same of each source in its best gain (scale-invariant).", None, None
+        "SI-SDR improvement", "SI-SDR of the estimates minus that of the mixture, in dB.", None, None
     ),
-    "si_sir": Meaning("SI-SIR", "Decibels of a source over what is left of the others.", None, None),
-    "si_sar": Meaning("SI-SAR", "Decibels of a source over what belongs to no source.", None, None),
+    "si_sir": Meaning("SI-SIR", "Scale-invariant signal-to-interference ratio in dB.", None, None),
+    "si_sar": Meaning("SI-SAR", "Scale-invariant signal-to-artefact ratio in dB.", None, None),
     "itd_error": Meaning(
-        "ITD error", "Microseconds by which the interaural time difference is wrong.", 0.0, None, rising=False
+        "ITD error", "Absolute error of the interaural time difference in microseconds.", 0.0, None, rising=False
     ),
     "ild_error": Meaning(
-        "ILD error", "Decibels by which the interaural level difference is wrong.", 0.0, None, rising=False
+        "ILD error", "Absolute error of the interaural level difference in dB.", 0.0, None, rising=False
     ),
     "location_error": Meaning(
         "localisation error",
-        "Degrees by which the direction is wrong that the interaural time difference tells; front and back alike.",
+        "Absolute error in degrees of the lateral angle estimated from the interaural time difference; front and "
+        "back are not distinguished.",
         0.0,
         None,
         rising=False,

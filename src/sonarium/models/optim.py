@@ -95,11 +95,11 @@ class ScheduleConfig:
     """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
     2017, arXiv 1706.03762), or cosine or linear (to 0 at `decay_steps`, linear after it)."""
     warmup_steps: Annotated[int, Range(0)] = 0
-    """Linear warm-up steps; noam needs at least 1. Where a cosine or linear schedule would end within the warm-up,
-    a tenth of the `--steps`."""
+    """Linear warm-up steps; noam needs at least 1. If a cosine or linear schedule would end during the warm-up, it
+    is shortened to a tenth of the `--steps`."""
     decay_steps: Annotated[int, Range(0)] = 0
-    """Step at which cosine reaches 0, and after which linear does, the warm-up included; 0 takes the `--steps`
-    that the run began with."""
+    """Step, counted with the warm-up, at which a cosine schedule reaches 0, and after which a linear one does; 0
+    takes the `--steps` that the run began with."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -38,8 +38,8 @@ KINDS = {
     "separation": "Held-out mixtures and their sources",
     "heard": "Nearest neighbours, to listen to",
     "episodes": "Episodes",
-    "imagination": "Imagination beside what came",
-    "apart": "What its separator makes of an episode",
+    "imagination": "Imagined and actual observations",
+    "apart": "Separated sources of an episode",
 }
 PLANTED = (
     "Sounds and pictures were made from known factors. Each learner was trained on the clips alone, never on the "
@@ -47,17 +47,18 @@ PLANTED = (
 )
 RECORDED = (
     "Each learner was trained on the sound of recordings alone, never on their labels. The page shows how well "
-    "probes predict the labels from its codes, fitted on some recordings and scored on others, beside plain "
-    "features without any training; and which held-out clips have similar codes."
+    "probes predict the labels from its codes, fitted on some recordings and scored on others, compared with "
+    "plain features without any training; and which held-out clips have similar codes."
 )
 SEPARATED = (
-    "Each separator was trained on mixtures at two ears whose sources are known. The page shows how near the "
-    "sources that it makes of held-out mixtures come to the true ones, beside the mixture itself, clusters that "
-    "learn nothing, and ideal masks; and lets both be heard."
+    "Each separator was trained on mixtures at two ears whose sources are known. The page shows how close "
+    "its estimates are to the true sources of held-out mixtures, compared with the mixture itself, spatial "
+    "clustering without training, and ideal masks, with all of them to listen to."
 )
 ACTED = (
-    "Each agent learnt from the rewards of its environment. The page shows how it learnt, the return of episodes "
-    "that were seeded apart from training, beside the untrained network and random actions, and films of some."
+    "Each agent learnt from the rewards of its environment. The page shows how it learnt, its return in "
+    "episodes with seeds that training does not use, compared with the untrained network and random actions, and "
+    "films of some."
 )
 CURVES = "Score curves"
 NO_MEDIA = "There are no pictures and sounds: they are made from held-out clips when training ends."

@@ -67,19 +67,28 @@ def otoworld_id(experiment: str) -> str:
     return f"sonarium/OtoWorld-{experiment}-v0"
 
 
-for setting in SUITE:
-    register(suite_id(setting), "suite:single", "suite:vector", suite=setting)
-for experiment in OTOWORLD:
-    register(otoworld_id(experiment), "otoworld:single", "otoworld:vector", experiment=experiment)
+def register_all() -> None:
+    """Register the environments of all settings and experiments."""
+    for name in SUITE:
+        register(suite_id(name), "suite:single", "suite:vector", suite=name)
+    for name in OTOWORLD:
+        register(otoworld_id(name), "otoworld:single", "otoworld:vector", experiment=name)
+
+
+register_all()
 
 LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
     "Air": "absorption",
-    "absorption_for": "reverberation", "measure_decay": "reverberation",
+    "absorption_for": "reverberation", "measure_decay": "reverberation", "reverberation_time": "reverberation",
     "lead": "impulse_responses", "render": "impulse_responses", "simulate": "impulse_responses",
     "Acoustics": "simulator",
 }  # fmt: skip
 """Public names of `sonarium.rooms`, and the module of `acoustics` that defines each."""
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LIBRARY})
 
 
 def __getattr__(name: str) -> Any:

@@ -40,7 +40,7 @@ DIVERGED = (
 @dataclass(frozen=True)
 class LoopConfig:
     seed: Annotated[int, Range(0)] = 0
-    """Random seed of the split, the initial weights, the order of the clips and the noise."""
+    """Random seed of the split, the initial weights, the order of the clips, environments and sampling."""
     precision: Precision = "32"
     """Floating-point precision of the forward pass: 32 bits, or bf16 where the hardware supports it."""
     log_every: Annotated[int, Range(1)] = 20
@@ -48,8 +48,8 @@ class LoopConfig:
     save_every: Annotated[int, Range(1)] = 250
     """Steps between checkpoints."""
     start_from: str | None = None
-    """Initial weights of a new run: a run folder of the same model, whose newest weights are taken, as in a chain
-    of days; or a file of weights by another program, .pt, where the model takes such."""
+    """Initial weights of a new run: a run folder of the same model (its newest weights, or with --best those that
+    were best in validation), or a .pt file of another program if the model supports it."""
     best: bool = False
     """Of the run that this one builds on (codes, ears or start_from), take the weights that were best in
     validation; by default the newest."""

@@ -5,7 +5,7 @@ from sonarium.measures.contract import Meaning
 MEANINGS = {
     "clips": Meaning("{label}", "Accuracy of a probe that predicts the {label} of clips."),
     "frames": Meaning("{label}, frames", "Accuracy of a probe that predicts the {label} of single frames."),
-    "segments": Meaning("{label}, whole", "Accuracy of a probe that predicts the label of a whole {label}."),
+    "segments": Meaning("{label}, whole", "Accuracy of a probe on whole annotated segments: {label}."),
     "number": Meaning("{label}, R²", "R² of a linear regression of {label} on the codes.", low=None),
     "few": Meaning(
         "{label}, {count} each",

@@ -68,7 +68,7 @@ class SeekConfig:
     cue: Annotated[float, Range(1e-3, 600)] = 0.5
     """Duration in seconds of the target's sound at the start of an episode, rounded up to whole observations."""
     wrong: Literal["ends", "costs"] = "ends"
-    """Effect of finding a distractor, beside its reward. ends: the episode terminates. costs: none."""
+    """Effect of finding a distractor. ends: the episode terminates. costs: only the reward of a distractor."""
     moving: Annotated[float, Range(0, 1000)] = 0.0
     """Distance in metres per step that each source moves, on a random walk."""
 
