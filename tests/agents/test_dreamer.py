@@ -432,3 +432,61 @@ def test_the_weight_of_the_entropy_falls_with_the_schedule():
 def test_the_schedule_ends_with_the_run():
     config = complete(replace(QUICK, schedule=ScheduleConfig("linear")), 40)
     assert config.schedule.decay_steps == 40
+
+
+def learning(reinforce: float, folder: Path) -> tuple[Dreamer, Engine]:
+    """An agent that has learnt a little in CartPole, where episodes terminate soon."""
+    config = replace(QUICK, reinforce=reinforce, imagined_from=0, batch_size=64)
+    agent, source, engine = begun("CartPole-v1", config, folder, vector="auto")
+    for _ in range(4):
+        agent.update(next(source), engine)
+    return agent, engine
+
+
+@pytest.mark.parametrize("reinforce", [0.0, 0.5, 1.0])
+def test_actor_and_critic_minimise_the_written_losses(reinforce, tmp_path, monkeypatch):
+    agent, engine = learning(reinforce, tmp_path)
+    config, world = agent.config, agent.world
+    weight = (torch.rand(40, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    start = agent.world.dynamics
+    feature = torch.randn(40, start.config.deter + start.latent.size, generator=torch.Generator().manual_seed(2))
+    drawn = engine.generator.get_state()
+    with torch.no_grad():
+        made = agent.imagine(feature[weight > 0], config.imagination_horizon, engine.generator)
+        after = made.feature[1:]
+        continued = config.discount * world.continues(after).sigmoid()
+        reward, slow = world.reward.mean(world.reward(after)), agent.slow.mean(agent.slow(after))
+        returns = imagined_returns(reward, continued, slow, config.trace)
+        high, low = (returns.flatten().quantile(share) for share in (0.95, 0.05))
+        scale = (0.99 * agent.range + 0.01 * (high - low)).clamp(min=1)
+        outputs, logits = agent.actor(made.feature[:-1]), agent.critic(made.feature[:-1])
+        value, errors = agent.critic.mean(logits), agent.critic.loss(logits, returns)
+        actor = critic = total = 0.0
+        for row in range(returns.shape[1]):
+            known = 1.0
+            for step in range(config.imagination_horizon):
+                policy = torch.distributions.Categorical(logits=outputs[step, row])
+                chosen = policy.log_prob(made.drawn[step, row, 0])
+                advantage = (returns[step, row] - value[step, row]) / scale
+                gain = reinforce * chosen * advantage + (1 - reinforce) * returns[step, row] / scale
+                actor -= known * float(gain + agent.entropy_weight * policy.entropy())
+                critic += known * float(errors[step, row])
+                total += known
+                known *= float(continued[step, row])
+    losses = []
+    monkeypatch.setattr(engine, "descend", lambda loss, optimiser, clip=None: losses.append(loss.item()))
+    engine.generator.set_state(drawn)
+    agent.behave(feature, weight, engine)
+    assert losses == pytest.approx([actor / total, critic / total], rel=1e-4, abs=1e-5)
+
+
+def test_imagination_starts_in_states_of_episodes_that_go_on(tmp_path):
+    agent, engine = learning(1.0, tmp_path)
+    sequences = agent.sequences(agent.replay.sample(64))
+    _, weight, _ = agent.model(sequences, engine)
+    weight = weight.unflatten(0, (64, -1))
+    for row, count in enumerate(sequences.counts.tolist()):
+        ends = [token for token in range(count) if not sequences.goes_on[row, token]]
+        expected = [float(token < count and token not in ends) for token in range(weight.shape[1])]
+        assert weight[row].tolist() == expected
+    assert (sequences.goes_on == 0).any() and (sequences.counts < weight.shape[1]).any()
