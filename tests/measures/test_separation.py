@@ -62,7 +62,7 @@ def test_filters_are_those_of_plain_least_squares(taps):
         np.testing.assert_allclose([found.sdr[source], found.sir[source], found.sar[source]], expected)
 
 
-@pytest.mark.parametrize("number", ["01", "05"])
+@pytest.mark.parametrize("number", ["01", "02", "05"])
 def test_bss_eval_is_that_of_mir_eval(number, shared_data):
     folder = shared_data / "reference" / "mir_eval_separation"
     expected = json.loads((folder / f"output{number}.json").read_text())["Sources"]

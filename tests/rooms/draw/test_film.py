@@ -15,6 +15,7 @@ from sonarium.rooms.acoustics.geometry import shoebox
 from sonarium.rooms.draw import canvas
 from sonarium.rooms.draw.film import (
     PEAK,
+    TRACKS,
     Differences,
     Loudness,
     Recorded,
@@ -91,6 +92,20 @@ def test_the_sound_of_the_film_is_what_was_heard_with_its_sides(recorded, file):
     # The source passes on the left, then lies ahead, so that the channels differ enough to be told apart.
     alike = np.corrcoef(np.concatenate([samples[:, :shared], wave[:, :shared]]))
     assert min(alike[0, 2], alike[1, 3]) > 0.97 > max(alike[0, 3], alike[1, 2])
+
+
+def test_what_was_imagined_is_a_second_audio_track(recorded, tmp_path):
+    swapped = replace(recorded, imagined=recorded.windows[:, ::-1])
+    film(swapped, tmp_path / "film.mp4", size=64)
+    wave = recorded.wave()
+    for track, sides in enumerate((wave, wave[::-1])):
+        with av.open(str(tmp_path / "film.mp4")) as read:
+            assert len(read.streams.audio) == 2
+            assert read.streams.audio[track].metadata["handler_name"] == TRACKS[track]
+            samples = np.concatenate([frame.to_ndarray() for frame in read.decode(audio=track)], axis=1)
+        shared = min(samples.shape[1], wave.shape[1])
+        alike = np.corrcoef(np.concatenate([samples[:, :shared], sides[:, :shared]]))
+        assert min(alike[0, 2], alike[1, 3]) > 0.97
 
 
 def test_the_left_channel_is_louder_where_the_source_is_on_the_left(recorded):

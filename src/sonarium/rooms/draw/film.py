@@ -42,6 +42,8 @@ OTHERWISE = 48000
 STRIP_SECONDS = 4.0
 """Duration in seconds that the strip shows."""
 HEARD = f"the last {STRIP_SECONDS:g} s, low frequencies below; blue: left ear leads or is louder"
+TRACKS = ("sound", "imagined one step before")
+"""Titles of the audio tracks of a film."""
 IMAGINED = "the same as the agent imagined it one step before"
 LOUDNESS = f"loudness at either ear, the last {STRIP_SECONDS:g} s, low frequencies below"
 LOUDNESS_BANDS = 48
@@ -104,12 +106,13 @@ def film(
     recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip: bool = True, view: View = "above"
 ) -> None:
     """Write the episode as MP4: the room from above, below it the interaural differences, and the sound; in view
-    `ears`, the loudness at each ear instead of the room."""
+    `ears`, the loudness at each ear instead of the room. What the agent predicted is a second audio track."""
     try:
         import av
     except ModuleNotFoundError:
         raise ValueError("a film needs the package av: `pip install av`") from None
-    wave, rate = playable(recorded.wave(), recorded.rate)
+    titles = TRACKS[: 1 if recorded.imagined is None else 2]
+    tracks = [playable(recorded.wave(imagined=number > 0), recorded.rate) for number in range(len(titles))]
     each = frames_a_window(recorded)
     with (
         written_aside(path) as aside,
@@ -120,19 +123,24 @@ def film(
         seen = out.add_stream("libx264", rate=Fraction(recorded.rate * each, recorded.windows.shape[2]))
         seen.height, seen.width = first.shape[:2]
         seen.pix_fmt, seen.options = "yuv420p", {"crf": "22", "preset": "veryfast"}
-        heard = out.add_stream("aac", rate=rate, layout="stereo", bit_rate=min(128_000, 8 * rate))
+        streams = []
+        for title, (_, rate) in zip(titles, tracks, strict=True):
+            heard = out.add_stream("aac", rate=rate, layout="stereo", bit_rate=min(128_000, 8 * rate))
+            # The handler name is the title that MP4 keeps of a track.
+            heard.metadata["handler_name"] = title
+            streams.append(heard)
         total, done = len(recorded.windows) * each, 0
         for number, frame in enumerate(whole(first, pictures)):
             out.mux(seen.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             # Audio is interleaved frame by frame, so that players need not seek.
-            upto = wave.shape[1] * (number + 1) // total
-            if upto > done:
+            upto = tracks[0][0].shape[1] * (number + 1) // total
+            for heard, (wave, rate) in zip(streams, tracks, strict=True) if upto > done else ():
                 piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, done:upto]), "fltp", "stereo")
                 piece.sample_rate, piece.pts, piece.time_base = rate, done, Fraction(1, rate)
                 out.mux(heard.encode(piece))
-                done = upto
-        out.mux(seen.encode())
-        out.mux(heard.encode())
+            done = upto
+        for stream in (seen, *streams):
+            out.mux(stream.encode())
 
 
 def playable(wave: Float[np.ndarray, "2 time"], rate: int) -> tuple[Float[np.ndarray, "2 _time"], int]:
@@ -216,7 +224,7 @@ class Strip:
         edge, type_size = max(8, round(0.035 * self.width)), max(9, self.width // 42)
         # Align the left edges of all strips.
         left = edge + round(canvas.type_of(type_size).getlength("phase ")) + 4
-        tall = (self.height - edge) // len(self.fields) - 6
+        tall = max(1, (self.height - edge) // len(self.fields) - 6)
         pen = ImageDraw.Draw(image)
         for number, (name, field) in enumerate(self.fields.items()):
             top = 2 + number * (tall + 6)
