@@ -46,11 +46,12 @@ AIMS = {
     "unlike kinds, RT60 0.8 s": Cell("--rt60 0.8", 6),
     "speech with speech, anechoic": Cell(VOICES, 6),
     "speech with speech, RT60 0.5 s": Cell(f"{VOICES} --rt60 0.5", 3),
+    "rendered babble with babble, anechoic": Cell("--sounds babble", 6),
+    "rendered babble with babble, RT60 0.5 s": Cell("--sounds babble --rt60 0.5", 3),
 }
 OTHERS = {
     "unlike kinds, anechoic, the listener moves": Cell("--moving"),
     "three unlike kinds, anechoic": Cell("--sources 3"),
-    "rendered babble with babble, anechoic": Cell("--sounds babble"),
 }
 PRESETS = {
     f"{where}: {preset}": Cell(f"{AIMS[where].flags} --preset {preset}")
