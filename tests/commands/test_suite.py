@@ -68,8 +68,16 @@ def test_a_run_is_scored_in_the_setting_that_it_was_trained_in(tmp_path, capsys)
     score([str(run), "--episodes", "3"])
     said = capsys.readouterr().out
     assert all(word in said for word in (*BESIDE, "stops", "sna", "return", "3 held-out episodes"))
-    # Rows with another number of episodes are dropped.
+    # Rows with another number of episodes are dropped, as are those with other actions.
     assert list(json.loads((run / "suite.json").read_text())["suite"]) == ["stops"]
+    score([str(run), "--suite", "moving", "--episodes", "3", "--sampled", "--json"])
+    sampled = json.loads(capsys.readouterr().out)["suite"][str(run)]["moving"]["agent"]
+    kept = json.loads((run / "suite.json").read_text())
+    assert kept["sampled"] and list(kept["suite"]) == ["moving"]
+    page([run_page(run)], tmp_path / "page.html")
+    assert "after 0 steps, with sampled actions;" in (tmp_path / "page.html").read_text()
+    score([str(run), "--suite", "moving", "--episodes", "3", "--json"])
+    assert json.loads(capsys.readouterr().out)["suite"][str(run)]["moving"]["agent"] != sampled
 
 
 def test_other_environments_have_no_row(tmp_path, capsys):

@@ -29,7 +29,7 @@ SCORES: Mapping[str, Any] = {
 }  # fmt: skip
 QUARANTINE: Mapping[str, Any] = {"bad_files": tuple[Any, ...], "bad_clips": tuple[Any, ...]}
 SUITE: Mapping[str, Any] = {
-    "step": int, "episodes": int, "measures": dict[str, str],
+    "step": int, "episodes": int, "sampled": bool, "measures": dict[str, str],
     "suite": dict[str, dict[str, dict[str, dict[str, float | None]]]],
 }  # fmt: skip
 """Keys that a page reads from scores.json, quarantine.json and suite.json, with their types."""

@@ -73,6 +73,8 @@ class ScoreFlags:
     suite: tuple[str, ...] = ()
     """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; by default
     that of training; see `sonarium list`."""
+    sampled: bool = False
+    """In seek-suite, sample the actions of stochastic agents instead of taking the most probable ones."""
     best: bool = False
     """Use the weights that were best in validation; by default the newest."""
     out: Path | None = None
@@ -179,6 +181,7 @@ class Played:
     folder: Path
     step: int
     rows: "Mapping[str, Evaluation]"
+    sampled: bool = False
 
     @property
     def agents(self) -> dict[str, Any]:
@@ -224,10 +227,11 @@ def in_suite(opened: Opened, names: Sequence[str], asked: Asked, separation: boo
     from sonarium.play.suite import agent_in_suite
 
     folder, episodes = opened.run.folder, asked.evaluation.episodes
-    rows = agent_in_suite(opened, names, episodes, progress, separation)
-    found = Played(folder, opened.step, rows)
-    alike, before = {"step": opened.step, "episodes": episodes}, read_suite(folder)
-    same = all(before.get(name) == value for name, value in alike.items())
+    sampled = asked.flags.sampled
+    rows = agent_in_suite(opened, names, episodes, progress, separation, sampled)
+    found = Played(folder, opened.step, rows, sampled)
+    alike, before = {"step": opened.step, "episodes": episodes, "sampled": sampled}, read_suite(folder)
+    same = all(before.get(name, False) == value for name, value in alike.items())
     parts = {"suite": found.agents, "separation": found.separated}
     kept = {name: {**(mapping(before.get(name)) if same else {}), **own} for name, own in parts.items()}
     told = {name: own for name, own in kept.items() if own}
@@ -251,7 +255,7 @@ def show_played(played: Played, console: Console) -> None:
     from sonarium.play.evaluate import MEASURES
     from sonarium.play.suite import BESIDE
 
-    title = f"{printable(str(played.folder))}, step {played.step}"
+    title = f"{printable(str(played.folder))}, step {played.step}{', sampled actions' if played.sampled else ''}"
     # Names are not truncated on a narrow terminal.
     named = (Column(no_wrap=True), Column(no_wrap=True, min_width=max(map(len, BESIDE))))
     table = Table(*named, *MEASURES, title=title, box=None)

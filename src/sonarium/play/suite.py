@@ -28,10 +28,15 @@ def setting_of(opened: Opened) -> str | None:
 
 @torch.no_grad()
 def agent_in_suite(
-    opened: Opened, names: Sequence[str], episodes: int, progress: Progress, separation: bool = False
+    opened: Opened,
+    names: Sequence[str],
+    episodes: int,
+    progress: Progress,
+    separation: bool = False,
+    sampled: bool = False,
 ) -> dict[str, Evaluation]:
-    """Evaluation by setting of a run's agent, with its most probable actions if it is stochastic, and of scripted
-    agents; with `separation` also of how it separates and localises the sources in these episodes."""
+    """Evaluation by setting of a run's agent, with its most probable or with sampled actions if it is stochastic,
+    and of scripted agents; with `separation` also of how it separates and localises the sources in these episodes."""
     agent, source = opened.learner, opened.plan.source
     if not isinstance(agent, Agent) or not isinstance(source, RolloutsPlan):
         raise ValueError(f"'{opened.run.folder}' holds no agent: --suite is for runs of sonarium/Seek-v0")
@@ -40,7 +45,7 @@ def agent_in_suite(
     shown, taken = env.observation_space, env.action_space
     env.close()
     if isinstance(agent, Stochastic):
-        agent.greedy = True
+        agent.greedy = not sampled
     found = {}
     for name in names:
         config = SUITE[name].tested

@@ -253,8 +253,9 @@ def played(suite: Mapping[str, Any]) -> Played | None:
     )
     told = "; ".join(f"{name}: {said[name]}" for name in names if name in said)
     note = (
-        f"{suite.get('episodes', 0):,} held-out episodes each, after {suite.get('step', 0):,} steps; brackets: 95 "
-        f"% interval over episodes. {told}."
+        f"{suite.get('episodes', 0):,} held-out episodes each, after {suite.get('step', 0):,} steps"
+        f"{', with sampled actions' if suite.get('sampled') else ''}; brackets: 95 % interval over episodes. "
+        f"{told}."
     )
     return Played(names, rows, note)
 
