@@ -36,7 +36,8 @@ def agent_in_suite(
     sampled: bool = False,
 ) -> dict[str, Evaluation]:
     """Evaluation by setting of a run's agent, with its most probable or with sampled actions if it is stochastic,
-    and of scripted agents; with `separation` also of how it separates and localises the sources in these episodes."""
+    and of scripted agents; with `separation` also of how it separates and localises the sources in these
+    episodes."""
     agent, source = opened.learner, opened.plan.source
     if not isinstance(agent, Agent) or not isinstance(source, RolloutsPlan):
         raise ValueError(f"'{opened.run.folder}' holds no agent: --suite is for runs of sonarium/Seek-v0")
