@@ -22,12 +22,13 @@ from sonarium.commands.watch import main
 from sonarium.play.evaluate import EpisodeResult
 from sonarium.play.evaluate import play as play_rooms
 from sonarium.play.imagination import Noted, beside, one_step_ahead
-from sonarium.play.watch import against, distances_chart
+from sonarium.play.watch import Shown, against, config_of, distances_chart, many
 from sonarium.report.album import read_index
 from sonarium.report.page import page
-from sonarium.runs.build import build
+from sonarium.runs.build import build, open_run
 from sonarium.runs.plan import RolloutsPlan, default_plan
 from sonarium.training.run import RunFolder
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 ROOM = {"threads": 1, "order": 0, "sources": 1, "max_steps": 3, "start_distance": 1.0}
 
@@ -224,6 +225,22 @@ def test_a_run_stands_in_the_table_of_scripted_agents(rooms, capsys):
     assert (name, config.max_steps) == ("rooms", 3) and agent.greedy  # pyright: ignore
     results = play_rooms(name, agent, replace(config, oracle_info=True), 7, 2, generator_of(agent, 0), [])
     assert [one.seed for one in results] == [7, 8] and all(one.steps <= 3 for one in results)
+
+
+def test_a_registered_world_and_limit_are_kept(monkeypatch, tmp_path):
+    world = Tones(TonesConfig(rate=8000, seconds=0.5, lowest=300.0, highest=2000.0, frequencies=5), seed=0)
+    entry = "sonarium.rooms.seek.env:Seek"
+    settings = {**ROOM, "world": world, "max_steps": 50}
+    spec = EnvSpec("Tuned-v0", entry, kwargs=settings, max_episode_steps=2, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Tuned-v0", spec)
+    run = saved(tmp_path / "tuned", "Tuned-v0", memory=4)
+    with pytest.raises(ValueError, match="the sources of Tuned-v0 play a world"):
+        against(run, print)
+    env = Shown(gymnasium.make("Tuned-v0"), "Tuned-v0")
+    heard = []
+    monkeypatch.setattr("sonarium.play.watch.play", lambda *_, world, **__: heard.append(world) or [])
+    many(open_run(run).learner, env, 0, 1, lambda *_: None)  # pyright: ignore
+    assert heard == [world] and config_of(env).max_steps == 2
 
 
 def test_each_dot_of_the_plot_is_an_episode():

@@ -26,6 +26,7 @@ from sonarium.rooms.seek.env import sound_in
 from sonarium.rooms.seek.episode import Scene
 from sonarium.rooms.seek.vector import SeekVector
 from sonarium.runs.listening import Witness
+from sonarium.worlds.contract import World
 
 LONG = 2**20
 """Size in bytes from which a sound is not embedded in the page again: the film already contains it."""
@@ -226,12 +227,14 @@ def play(
     recorders: Sequence[Recorder],
     oracle_steps: Int[np.ndarray, " episode"] | None = None,
     listener: SourceListener | None = None,
+    world: World | None = None,
 ) -> list[EpisodeResult]:
     """Play `count` episodes in parallel, one per slot; what follows in slots that end early does not count. With
-    the agent's listener, also measure source separation and localisation."""
+    the agent's listener, also measure source separation and localisation. The sources play clips of the `world`,
+    if given, in place of the sounds of the configuration."""
     counted = np.zeros(count, int) if oracle_steps is None else oracle_steps
     told = dataclasses.replace(config, source_info=listener is not None)
-    rooms = SeekVector(count, told, render_mode="rgb_array")
+    rooms = SeekVector(count, told, render_mode="rgb_array", world=world)
     witness = None if listener is None else Witness(listener, rooms.metadata, count)
     memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
     observation, info = rooms.reset(seed=seed)

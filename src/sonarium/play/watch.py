@@ -150,7 +150,7 @@ def watch(
     charts = [("rewards.png", "Reward within an episode", REWARDS, rewards_chart(found))]
     if in_room and plotted:
         assert isinstance(env.unwrapped, Seek)
-        played = many(agent, env.unwrapped, seed, plotted, progress)
+        played = many(agent, env, seed, plotted, progress)
         charts.append(("distances.png", "Initial distance and steps", DISTANCES, distances_chart(played)))
     for file, title, caption, figure in charts:
         files[file] = png(figure)
@@ -227,10 +227,12 @@ def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, 
     env.close()
     if not isinstance(room, Seek):
         raise ValueError(f"--against {folder}: its agent acts in {name}; name a run in sonarium/Seek-v0")
+    if room.world is not None:
+        raise ValueError(f"--against {folder}: the sources of {name} play a world, which nobody else can hear")
     if isinstance(agent, Stochastic):
         agent.greedy = True
     named = folder.resolve().name
-    return f"{named} (run)" if named in (*SCRIPTED, YOU) else named, agent, room.config
+    return f"{named} (run)" if named in (*SCRIPTED, YOU) else named, agent, config_of(env)
 
 
 def head_of(env: Shown) -> Head:
@@ -300,13 +302,24 @@ def captioned(picture: UInt8[np.ndarray, "row column 3"], watched: Watched) -> U
     return np.asarray(image)
 
 
-def many(agent: Agent, room: Seek, seed: int, count: int, progress: Progress) -> list[EpisodeResult]:
+def config_of(env: gymnasium.Env) -> SeekConfig:
+    """Configuration of a room, with the limit of steps that it is registered with."""
+    room = env.unwrapped
+    assert isinstance(room, Seek)
+    limits = [room.config.max_steps, *([env.spec.max_episode_steps] if env.spec else [])]
+    return replace(room.config, max_steps=min(filter(None, limits)))
+
+
+def many(agent: Agent, env: Shown, seed: int, count: int, progress: Progress) -> list[EpisodeResult]:
     """Results of episodes in a room, played in parallel."""
-    config, played = replace(room.config, oracle_info=True), []
+    room = env.unwrapped
+    assert isinstance(room, Seek)
+    config, played = replace(config_of(env), oracle_info=True), []
     for start in range(0, count, BATCH):
         progress("episodes", start, count)
         some = min(BATCH, count - start)
-        played += play("run", agent, config, seed + start, some, generator_of(agent, seed + start), [])
+        generator = generator_of(agent, seed + start)
+        played += play("run", agent, config, seed + start, some, generator, [], world=room.world)
     progress("episodes", count, count)
     return played
 

@@ -69,7 +69,7 @@ class Seek(StatefulEnv):
             "head": self.config.head,
         }
         self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
-        self.episodes = Episodes(self.config, 1, world, record=True)
+        self.world, self.episodes = world, Episodes(self.config, 1, world, record=True)
         self.window: Window | None = None
 
     def reset(
