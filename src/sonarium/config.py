@@ -97,15 +97,31 @@ def leaf_types(hint: Any) -> set[Any]:
     return set().union(*map(leaf_types, get_args(hint))) if get_args(hint) else {hint}
 
 
+@cache
+def choices_of(config: type) -> dict[str, tuple[Any, ...]]:
+    """The options of each field that is annotated as a Literal, with None where that is one."""
+    found = {}
+    for name, hint in get_type_hints(config).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        if all(part is types.NoneType or get_origin(part) is Literal for part in parts):
+            found[name] = tuple(value for part in parts for value in get_args(part) or (None,))
+    return found
+
+
 def out_of_range(config: Any) -> Iterator[tuple[str, Any, str]]:
-    """Fields whose value is out of range, as (name, value, valid numbers in words)."""
+    """Fields whose value is out of range or not an option, as (name, value, valid values in words)."""
     for name, (own, whole) in ranges_of(type(config)).items():
         if not own.holds(value := getattr(config, name), whole):
             yield name, value, own.words(whole)
+    for name, options in choices_of(type(config)).items():
+        if (value := getattr(config, name)) not in options:
+            *others, last = (str(option) for option in options if option is not None)
+            yield name, value, f"{', '.join(others)} or {last}" if others else last
 
 
 def check_ranges(config: Any) -> None:
-    """Raise ValueError for a number out of its range; called by every configuration in `__post_init__`."""
+    """Raise ValueError for a number out of its range, or a value that is not an option of its Literal; called by
+    every configuration in `__post_init__`."""
     for name, value, expected in out_of_range(config):
         raise ValueError(f"{name}={short(value)}: give {expected}")
 

@@ -319,9 +319,9 @@ def test_each_preset_takes_its_rollouts(preset, tmp_path):
         ({"n_steps": 3}, "n_steps=3: .* give --sequence-steps 3"),
         ({"replay": ReplayConfig(burn_in=2)}, "burn_in=2: it is for agents with --memory"),
         ({"replay": ReplayConfig(cross_episodes=True)}, "cross_episodes=True: sequences of DQN end"),
-        ({"loss": "cubic"}, "loss='cubic': give huber, squared, absolute"),
-        ({"epsilon_schedule": "cosine"}, "epsilon_schedule='cosine': give linear, exponential"),
-        ({"activation": "gelu"}, "activation='gelu': give tanh, relu"),
+        ({"loss": "cubic"}, "loss='cubic': give huber, squared or absolute"),
+        ({"epsilon_schedule": "cosine"}, "epsilon_schedule='cosine': give linear or exponential"),
+        ({"activation": "gelu"}, "activation='gelu': give tanh or relu"),
     ],
 )
 def test_what_does_not_go_together_is_named(changes, said):

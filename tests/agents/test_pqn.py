@@ -212,8 +212,8 @@ def test_epsilon_falls_by_the_steps_of_the_run():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"loss": "cubic"}, "loss='cubic': give huber, squared, absolute"),
-        ({"activation": "gelu"}, "activation='gelu': give tanh, relu"),
+        ({"loss": "cubic"}, "loss='cubic': give huber, squared or absolute"),
+        ({"activation": "gelu"}, "activation='gelu': give tanh or relu"),
         ({"trace": 1.5}, "trace=1.5"),
     ],
 )

@@ -482,7 +482,7 @@ def test_what_no_replay_takes_is_one_line(tmp_path):
             "--replay-steps 2: one step of 3",
         ),
         (lambda: replay_of(False, replay_bytes=9).add(world.rollout(1), engine), "--replay-bytes 9: one step"),
-        (unknown_draw, "draw='all': give uniform, prioritised, episodes"),
+        (unknown_draw, "draw='all': give uniform, prioritised or episodes"),
         (lambda: ReplayConfig(draw="episodes", cross_episodes=True), "belong to none"),
     ):
         with pytest.raises(ValueError, match=message) as caught:

@@ -3,10 +3,11 @@
 import dataclasses
 import importlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from mutants import fault
+from typechecking import unchecked
 
 from sonarium.__main__ import VERBS
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
@@ -82,6 +83,18 @@ def test_a_silly_number_is_refused_in_one_line(name):
                 held = {one.path: one.default for one in leaves(changed)}
                 said = f"kept: {held[leaf.path] == value}"
             assert "\n" not in said and ": " in said and said != "kept: False", said
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_not_an_option_is_refused_in_one_line(name):
+    if name.startswith(("world chirps", "reinforce", "kmeans", "adversarial")):
+        pytest.skip("a package of others")
+    for leaf in leaves(CONFIGS[name]):
+        options = [option for option in get_args(leaf.hint) if isinstance(option, str)]
+        if options:
+            with unchecked(), pytest.raises(ValueError, match=f"{leaf.path[-1]}='else': ") as refused:
+                replaced(CONFIGS[name], {leaf.path: "else"})
+            assert options[0] in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -240,7 +240,7 @@ def test_the_speaker_must_be_known():
         ({"from_batch": -1}, "from_batch=-1: give a whole number from 0"),
         ({"temperature": 0.0}, "temperature=0.0: give a positive number"),
         ({"temperature": math.nan}, "temperature=nan"),
-        ({"drawn": "some"}, "drawn='some': give each, together"),
+        ({"drawn": "some"}, "drawn='some': give each or together"),
         ({"times": "two"}, "times='two'"),
         ({"side": "left"}, "side='left'"),
         ({"score": "l2"}, "score='l2'"),

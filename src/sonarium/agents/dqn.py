@@ -116,14 +116,6 @@ class DQNConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        choices = {
-            "activation": ("tanh", "relu"),
-            "loss": tuple(LOSSES),
-            "epsilon_schedule": ("linear", "exponential"),
-        }
-        for name, options in choices.items():
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
         if self.n_steps > self.replay.sequence_steps:
             raise ValueError(
                 f"n_steps={self.n_steps}: the sequences of the replay have {self.replay.sequence_steps}; give "

@@ -137,8 +137,6 @@ class DreamerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.decoder not in ("off", "frozen", "live"):
-            raise ValueError(f"decoder={self.decoder!r}: give off, frozen or live")
         if self.dynamics.dynamics != "gru":
             raise ValueError(
                 f"dynamics={self.dynamics.dynamics!r}: an agent follows its state from step to step; give gru"

@@ -124,15 +124,6 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        demands = (
-            ("activation", ("tanh", "relu")),
-            ("value_target", ("return", "one-step")),
-            ("normalise_advantages", ("minibatch", "rollout", "none")),
-            ("value_loss", ("squared", "huber")),
-        )
-        for name, options in demands:
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
 
 
 def complete(config: PPOConfig, steps: int) -> PPOConfig:

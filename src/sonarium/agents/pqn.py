@@ -99,9 +99,6 @@ class PQNConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name, options in (("activation", ("tanh", "relu")), ("loss", tuple(LOSSES))):
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
 
 
 def complete(config: PQNConfig, steps: int) -> PQNConfig:

@@ -38,7 +38,6 @@ LARGEST_CHUNK = 2**24
 """Maximum size of a chunk in bytes, and so of the part of the replay that a checkpoint holds."""
 SMALL = 256
 """Maximum size of a step of an array, in bytes, for the array to be kept in memory as well."""
-DRAWS = ("uniform", "prioritised", "episodes")
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,6 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.draw not in DRAWS:
-            raise ValueError(f"draw={self.draw!r}: give {', '.join(DRAWS)}")
         if self.draw == "episodes" and self.cross_episodes:
             raise ValueError("draw='episodes': sequences that cross episodes belong to none; give uniform")
 

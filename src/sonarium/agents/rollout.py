@@ -48,8 +48,6 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.vector not in ("no", "yes", "auto"):
-            raise ValueError(f"vector={self.vector!r}: give no, yes or auto")
         names = [one.partition("=")[0] for one in self.env_kwargs]
         for name, one in zip(names, self.env_kwargs, strict=True):
             if not name.isidentifier() or "=" not in one or names.count(name) > 1:

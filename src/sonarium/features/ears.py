@@ -44,13 +44,6 @@ class EarsConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        demands = [
-            ("loudness", self.loudness in ("both", "mean", "none"), "'both', 'mean' or 'none'"),
-            ("resolution", self.resolution in ("band", "bin"), "'band' or 'bin'"),
-        ]
-        for name, met, expected in demands:
-            if not met:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
 
 
 class Ears(nn.Module):

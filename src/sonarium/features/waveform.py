@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sonarium.config import check_ranges
 from sonarium.features.contract import FrontEnd, FrontEndConfig, FrontEndEntry
 from sonarium.worlds.contract import Signal
 
@@ -25,8 +26,7 @@ class WaveformConfig(FrontEndConfig):
     removes the distance to the microphone)."""
 
     def __post_init__(self) -> None:
-        if self.level_normalisation not in ("kept", "fixed", "clip"):
-            raise ValueError(f"level_normalisation={self.level_normalisation!r}: give kept, fixed or clip")
+        check_ranges(self)
 
     def build(self, signal: Signal) -> "Waveform":
         return Waveform(self, signal)

@@ -70,9 +70,6 @@ class AutoregressiveConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name, known in (("network", ("gru", "transformer")), ("code", CODES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {' or '.join(known)}")
         if self.network == "transformer":
             check_heads(self.units, self.heads, "units")
 

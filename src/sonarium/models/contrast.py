@@ -60,15 +60,6 @@ class ContrastConfig:
             raise ValueError(
                 "no negatives: give same_time, or a number for from_sequence, from_speaker or from_batch"
             )
-        choices = {
-            "drawn": ("each", "together"),
-            "times": ("all", "common", "one"),
-            "side": ("targets", "predictions"),
-            "score": ("dot", "mean", "cosine"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(known)}")
         if self.whole_batch and (self.side == "predictions" or self.exclude_own):
             raise ValueError(
                 "whole_batch takes every latent code of the batch: use side 'targets' and no "

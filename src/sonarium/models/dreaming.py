@@ -81,8 +81,6 @@ class HeadsConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.decoder not in ("off", "frozen", "live"):
-            raise ValueError(f"decoder={self.decoder!r}: give off, frozen or live")
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,6 @@ class DreamingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.code not in CODES:
-            raise ValueError(f"code={self.code!r}: give feature, state, latent or embedding")
         if self.heads.joint_views and self.augmentation.views == 1:
             raise ValueError("joint_views=True, views=1: there is no augmented view; leave out one of the two")
         if self.heads.joint_views and not (self.heads.joint_prior and self.dynamics.latent == "categorical"):

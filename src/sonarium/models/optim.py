@@ -105,7 +105,6 @@ class ScheduleConfig:
         check_ranges(self)
         decays, least = self.schedule in DECAYING, int(self.schedule == "noam")
         demands = [
-            ("schedule", self.schedule in ("constant", "noam", *DECAYING), "constant, noam, cosine or linear"),
             ("warmup_steps", self.warmup_steps >= least, "a whole number, for noam of at least 1"),
             (
                 "decay_steps",

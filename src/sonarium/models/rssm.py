@@ -58,15 +58,6 @@ class DynamicsConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        choices = {
-            "dynamics": ("gru", "transformer"),
-            "posterior": ("state", "obs"),
-            "latent": ("categorical", "gaussian"),
-            "loop": ("fast", "plain"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give {' or '.join(known)}")
         if self.latent == "categorical" and self.variables * self.classes > MOST_NUMBERS:
             raise ValueError(
                 f"classes={self.classes}: give at most {MOST_NUMBERS // self.variables} with "

@@ -220,7 +220,7 @@ FRAMES = fresh().normal(size=(24, 3))
         (lambda: abx(FRAMES, ITEM, CATEGORY, np.arange(12), fresh()), "there is no triple within speakers"),
         (lambda: abx(FRAMES, ITEM, CATEGORY * 0, SPEAKER, fresh()), "there is no triple"),
         (lambda: abx(FRAMES * np.nan, ITEM, CATEGORY, SPEAKER, fresh()), "not finite in 24 row"),
-        (lambda: ABXConfig("between"), "speakers is 'between': give 'within' or 'across'"),  # pyright: ignore
+        (lambda: ABXConfig("between"), "speakers='between': give within or across"),  # pyright: ignore
         (lambda: ABXConfig(most=1), "most=1: give a whole number of at least 2"),
     ],
 )

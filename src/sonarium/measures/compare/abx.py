@@ -43,13 +43,6 @@ class ABXConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name, known in (
-            ("speakers", ("within", "across")),
-            ("distance", ("angular", "cosine")),
-            ("align", ("dtw", "mean")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give {known[0]!r} or {known[1]!r}")
 
 
 @dataclass(frozen=True)

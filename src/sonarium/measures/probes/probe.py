@@ -46,8 +46,6 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.kind not in ("ridge", "logistic", "mlp"):
-            raise ValueError(f"kind is {self.kind!r}: give 'ridge', 'logistic' or 'mlp'")
         if not self.strengths:
             raise ValueError(f"strengths={self.strengths}: give at least one")
         if not self.network.hidden:

@@ -36,8 +36,6 @@ class ContextConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.network not in ("gru", "lstm", "transformer"):
-            raise ValueError(f"network={self.network!r}: give gru, lstm or transformer")
         if self.network == "transformer":
             check_heads(self.width, self.heads, "width")
 

@@ -46,8 +46,6 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.form not in ("linear", "mlp", "transformer"):
-            raise ValueError(f"form={self.form!r}: give linear, mlp or transformer")
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,7 @@ class CPCConfig:
     front: WaveformConfig = field(default_factory=WaveformConfig)
 
     def __post_init__(self) -> None:
-        if self.code not in ("context", "latent"):
-            raise ValueError(f"code={self.code!r}: give context or latent")
+        check_ranges(self)
         if self.contrast.from_speaker and self.speaker is None:
             raise ValueError(
                 f"from_speaker={self.contrast.from_speaker}, but no `speaker`: give the label that is the speaker"

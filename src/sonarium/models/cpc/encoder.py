@@ -73,7 +73,6 @@ class EncoderConfig:
                 f"{layers} numbers, one per kernel and less than it",
             ),
             ("filters", len(self.filters) in (1, layers), f"one number, or {layers}"),
-            ("norm", self.norm in ("batch", "channel", "none"), "batch, channel or none"),
         ]
         for name, met, expected in demands:
             if not met:

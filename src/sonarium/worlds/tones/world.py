@@ -107,8 +107,6 @@ class TonesConfig:
         unknown = [waveform for waveform in self.waveforms if waveform not in WAVEFORMS]
         if unknown or not self.waveforms or len(set(self.waveforms)) < len(self.waveforms):
             raise ValueError(f"waveforms={self.waveforms}: give one or more of {', '.join(WAVEFORMS)}, each once")
-        if self.frequency_spacing not in ("log", "linear"):
-            raise ValueError(f"frequency_spacing={self.frequency_spacing!r}: give log or linear")
         self.check_together()
 
     @property
