@@ -318,7 +318,7 @@ HOLED = np.where(np.arange(60)[:, None] == 7, np.nan, CODES)
         (lambda: leave_one_group_out(CODES, LABELS, GROUPS % 2, fresh()), r"got 2 group\(s\), 0, 1: at least 3"),
         (lambda: deal(GROUPS, fresh(), 0.5, 0.5), "fractions test=0.5 and validation=0.5 leave nothing"),
         (lambda: few_labels(CODES, LABELS, GROUPS, PARTS, fresh(), (900,)), r"got counts=\(900,\)"),
-        (lambda: ProbeConfig("svm"), "kind is 'svm'"),  # pyright: ignore
+        (lambda: ProbeConfig("svm"), "kind='svm'"),  # pyright: ignore
         (lambda: ProbeConfig(strengths=(0.0,)), r"strengths=\(0.0,\): give a positive number"),
         (lambda: ProbeConfig(network=NetworkConfig(hidden=())), r"hidden=\(\): give at least one size"),
         (lambda: ProbeConfig(lots=1), "lots=1: give a whole number of at least 2"),
