@@ -35,7 +35,7 @@ CONTRACTS = {
     "catalogue": {f"{kind}.contract" for kind in KINDS},
 }
 """Single modules that a package may import in addition."""
-VERBS = {"commands", "bench", "play", "explore", "scale"}
+VERBS = {"commands", "bench", "play"}
 JOINING = {"__main__", "runs", *VERBS}
 """Packages that may import anything but the command line; `runs`, which is a library, none of `VERBS` either."""
 

@@ -58,7 +58,7 @@ def check_inside(folder: Path, names: Iterable[str]) -> None:
         path = pending.pop()
         if not usable(path):
             raise ValueError(
-                f"'{path}' is no regular file or folder (a link, say), and nothing else is read or written in "
+                f"'{path}' is not a regular file or folder (a link, say), and nothing else is read or written in "
                 f"'{folder}': put the file itself there, or remove it"
             )
         # A concurrent training may remove a checkpoint meanwhile.
@@ -78,7 +78,7 @@ def usable(path: Path) -> bool:
 def read_json(path: Path) -> Any:
     """Content of a regular JSON file; raises ValueError with the reason if it cannot be read."""
     if path.is_symlink() or not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if (size := path.stat().st_size) > LARGEST_JSON:
         raise ValueError(f"it has {size} bytes, more than {LARGEST_JSON}")
     try:

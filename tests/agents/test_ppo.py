@@ -418,7 +418,7 @@ def test_an_observation_that_is_no_number_is_refused(fault, guessing):
 def test_a_fault_of_an_environment_is_one_line(guessing, monkeypatch):
     _, source, _ = begun(guessing(spaces.Discrete(2)), QUICK)
     monkeypatch.setattr(Guess, "score", lambda self, action: 1 / 0)
-    with pytest.raises(ValueError, match="--env Guess-v0 failed: ZeroDivisionError: division by zero; mend"):
+    with pytest.raises(ValueError, match="--env Guess-v0 failed: ZeroDivisionError: division by zero; fix"):
         next(source)
 
 

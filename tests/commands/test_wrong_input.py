@@ -163,22 +163,22 @@ WORDS = [
     ("bench speed", 2, "no bench is called 'speed'"),
     ("bench tones --repeats 0", 2, "--repeats 0"),
     ("score", 2, "no run to score"),
-    ("score X", 1, "X' is no run folder (it has no config.json): make one with `sonarium train"),
-    ("score RUN X", 1, "X' is no run folder"),
-    ("score RUN/config.json", 1, "config.json' is a file and no run folder: give the folder of a run"),
+    ("score X", 1, "X' is not a run folder (it has no config.json): make one with `sonarium train"),
+    ("score RUN X", 1, "X' is not a run folder"),
+    ("score RUN/config.json", 1, "config.json' is a file, not a run folder: give the folder of a run"),
     ("score RUN --draws 0", 2, "--draws 0: give a whole number from 1"),
     ("score RUN --device tpu", 1, "use --device"),
     ("score RUN --protocol none", 2, "invalid choice 'none'"),
     ("report --out X.html", 2, "no run to report"),
     ("report RUN", 2, "missing: --out PATH"),
     ("report RUN --out X.pdf", 2, "does not end in .html"),
-    ("report X --out X.html", 1, "X' is no run folder"),
+    ("report X --out X.html", 1, "X' is not a run folder"),
     ("report RUN --out FILE/page.html", 1, "FILE/page.html' (Not a directory)"),
     ("sample RUN --out X --count 0", 2, "--count 0"),
     ("sample RUN --out X --seed -1", 2, "--seed -1"),
     ("sample RUN --out FILE", 1, "is not an empty folder: give --out a new one"),
     ("sample RUN --out FILE/below", 1, "Not a directory"),
-    ("sample X --out Y", 1, "X' is no run folder"),
+    ("sample X --out Y", 1, "X' is not a run folder"),
     ("encode RUN --out X.npz", 2, "no files to encode"),
     ("encode RUN FILE --out X.doc", 2, "ends in none of .npz, .csv, .parquet"),
     ("encode RUN X --out X.npz", 1, "X' does not exist"),
@@ -190,13 +190,13 @@ WORDS = [
     ("export RUN", 2, "missing: --out PATH"),
     ("export RUN --out FILE", 2, "FILE is a file: give a folder"),
     ("export RUN --out X --forms tar", 2, "invalid choice 'tar'"),
-    ("export X --out Y", 1, "X' is no run folder"),
+    ("export X --out Y", 1, "X' is not a run folder"),
     ("compare", 2, "compare what? choose one of cpc"),
     ("compare vae", 2, "no comparison is called 'vae'"),
     ("check", 2, "check which recordings? name one folder"),
     ("check X", 1, "there is no folder or manifest"),
     ("demo --steps 0", 2, "--steps 0"),
-    ("train vae --world digits --run FILE", 1, "FILE' is a file and no run folder"),
+    ("train vae --world digits --run FILE", 1, "FILE' is a file, not a run folder"),
     ("train vae --world digits --run FILE/below", 1, "FILE/below/config.json' (Not a directory)"),
     ("train vae --world digits --run FOLDER", 1, "FOLDER' exists and is not a run folder"),
     (f"train vae {TONES} --steps 1 --run RUN", 1, "stands at step 2 already, beyond --steps 1"),
@@ -252,7 +252,7 @@ def test_where_no_checkpoint_is_whole_training_starts_over_and_others_refuse(son
     path = tmp_path / "run" / "checkpoints" / "step-2" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     for words in (f"sample {tmp_path}/run --out {tmp_path}/clips", f"score {tmp_path}/run"):
-        refused(sonarium(words), 1, "has no whole checkpoint (step-2 is not whole (weights.safetensors differs")
+        refused(sonarium(words), 1, "has no complete checkpoint (step-2 is not whole (weights.safetensors differs")
     code, out, said = sonarium(f"{SMALL} {tmp_path}/run")
     assert code == 0 and "step 2:" in out
     assert said.count("\n") == 1 and "going on from step 0" in said
@@ -263,7 +263,7 @@ def test_where_no_checkpoint_is_whole_training_starts_over_and_others_refuse(son
 
 def test_a_run_that_was_never_trained_or_scored(sonarium, trained, tmp_path):
     RunFolder.create(tmp_path / "run", json.loads((trained / "config.json").read_text()), lambda config: config)
-    refused(sonarium(f"score {tmp_path}/run"), 1, "has no whole checkpoint (none was saved yet)")
+    refused(sonarium(f"score {tmp_path}/run"), 1, "has no complete checkpoint (none was saved yet)")
     refused(sonarium(f"report {tmp_path}/run --out {tmp_path}/page.html"), 1, "has no metrics yet: train it")
     shutil.copytree(trained, tmp_path / "unscored")
     code, _, said = sonarium(f"report {tmp_path}/unscored --out {tmp_path}/page.html")

@@ -113,7 +113,7 @@ def test_a_linear_guess_is_its_own_matrix():
         ({"network": "rnn"}, "network='rnn': give gru, lstm or transformer"),
         ({"width": 0}, "width=0: give a whole number from 1 to 16384"),
         ({"depth": 0}, "depth=0"),
-        ({"network": "transformer", "width": 10, "heads": 4}, "width=10 is no multiple of heads=4"),
+        ({"network": "transformer", "width": 10, "heads": 4}, "width=10 is not a multiple of heads=4"),
     ],
 )
 def test_impossible_contexts_are_refused(changed, message):

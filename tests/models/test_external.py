@@ -218,9 +218,9 @@ def test_wrong_files_are_one_clear_line(tmp_path, monkeypatch):
     for name, said in {
         "gone.onnx": "there is no encoder '.*gone.onnx'",
         "bad.onnx": "is no ONNX model that onnxruntime can run",
-        "bad.pt2": "is no program of torch.export that torch can load",
+        "bad.pt2": "is not a program of torch.export that torch can load",
         "model.wav": "ends in neither .onnx nor .pt2",
-        "folder": "is no folder of transformers",
+        "folder": "is not a folder of transformers",
         "sum.onnx": r"codes of shape \(clip, code\) or \(clip, frame, code\) are expected, got codes \(\)",
         "trained/model.onnx": "takes picture: give an encoder of waveforms",
     }.items():

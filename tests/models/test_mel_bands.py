@@ -63,7 +63,7 @@ def test_the_first_frame_is_about_its_middle():
     # two, with as many windows on either side.
     assert encoder.hop == 160
     assert encoder.centre == -60 + 199 / 2 + 80 / 2
-    with pytest.raises(ValueError, match="mels=400 at 8000 samples a second leave bands without a bin"):
+    with pytest.raises(ValueError, match="mels=400 at 8000 Hz leave bands without a bin"):
         Bands(400, 8000)
     with pytest.raises(ValueError, match="mels=-1: give a whole number from 0 to 1024"):
         EncoderConfig(mels=-1)

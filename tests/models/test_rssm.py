@@ -226,7 +226,7 @@ def test_divergences_and_entropies_are_those_of_torch():
     ("changed", "said"),
     [
         ({"dynamics": "transformer"}, "give posterior obs"),
-        ({"dynamics": "transformer", "posterior": "obs", "heads": 4}, "deter=6 is no multiple of heads=4"),
+        ({"dynamics": "transformer", "posterior": "obs", "heads": 4}, "deter=6 is not a multiple of heads=4"),
         ({"variables": 2**14, "classes": 3}, "classes=3: give at most 1"),
     ],
 )

@@ -259,7 +259,7 @@ def test_what_cannot_be_filmed_is_one_line(tmp_path, rooms):
     grid = saved(tmp_path / "grid", "sonarium/Playground-v1")
     for call, message in (
         (lambda: main([str(bare)]), "Beeps-v0 has no pictures: it renders nothing, and a film needs rgb_array"),
-        (lambda: main([str(tmp_path / "none")]), "is no run folder"),
+        (lambda: main([str(tmp_path / "none")]), "is not a run folder"),
         (lambda: main([str(grid), "--view", "ears"]), "--view ears: nothing is heard in sonarium/Playground-v1"),
         (lambda: play(["--against", str(bare)]), "acts in sonarium_extension.environment:Beeps-v0; name a run in"),
         (

@@ -71,7 +71,7 @@ def train(run: Path, steps: int, *more: str) -> None:
 
 
 FAULTS = {
-    "raises": "--env Bad-v0 failed: RuntimeError: boom in the middle; mend the environment",
+    "raises": "--env Bad-v0 failed: RuntimeError: boom in the middle; fix the environment",
     "lost": "--env Bad-v0 failed: FileNotFoundError: .*levels.dat",
     "NaN shown": "--env Bad-v0: the observation.* is NaN or infinite",
     "begins with NaN": "--env Bad-v0: the observation.* is NaN or infinite",
@@ -113,7 +113,7 @@ def test_one_that_has_no_name_is_named_by_its_class(monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("no screen", "--env Bad-v0 failed: OSError: no screen; mend the environment"),
+        ("no screen", "--env Bad-v0 failed: OSError: no screen; fix the environment"),
         ("no picture", r"--env Bad-v0: render\(\) returns None, and a film needs arrays of \(height, width, 3\)"),
         ("flat", r"--env Bad-v0: render\(\) returns an array of shape \(4,\), and a film needs"),
     ],

@@ -226,7 +226,7 @@ def test_what_an_agent_does_in_its_own_way_is_passed_on(agent):
 
 def test_a_state_without_a_row_for_each_clip_is_refused():
     separation = Separation(Late(), Late(), 8000)  # pyright: ignore
-    with pytest.raises(ValueError, match="the state of Late is no tensors with one row"):
+    with pytest.raises(ValueError, match="the state of Late is not made of tensors with one row"):
         carrying(PPO)(PPOConfig(carry_ears=True), HEARD, spaces.Discrete(2), separation)
 
 

@@ -63,7 +63,7 @@ def test_it_goes_on_with_its_own_codes_where_the_run_below_is_gone(runs, corpus,
     dispatch(["train", "kmeans", "--codes", str(below), "--run", str(above), *KMEANS, "5", "--seed", "7"])
     found, expected = (open_run(folder).learner.state_dict() for folder in (above, whole))
     assert all(found[name].equal(expected[name]) for name in expected)
-    with pytest.raises(ValueError, match="is no run folder"):
+    with pytest.raises(ValueError, match="is not a run folder"):
         sonarium.load(above)
 
 

@@ -95,7 +95,7 @@ def test_parts_that_there_are_not_are_refused_in_one_line(folder, sound, tmp_pat
 
 def test_files_of_another_rate_are_said_to_be_resampled(folder, sound, tmp_path, capsys):
     same = folder / "speech" / "ba" / "ann_0.wav"
-    line = f"'{sound}' has 11025 samples a second and is resampled to the 8000 of the model\n"
+    line = f"'{sound}' has 11025 Hz and is resampled to the 8000 Hz of the model\n"
     for words in (
         ["encode", folder / "heard", sound, "--out", tmp_path / "one.csv"],
         ["surprise", folder / "of codes", sound, "--out", tmp_path / "two"],
@@ -105,7 +105,7 @@ def test_files_of_another_rate_are_said_to_be_resampled(folder, sound, tmp_path,
         dispatch([*map(str, words)])
         assert capsys.readouterr().err.count(line) == 1, words[0]
     dispatch(["encode", str(folder / "heard"), str(same), str(sound), "--out", str(tmp_path / "both.csv")])
-    several = "1 of 2 files are resampled to the 8000 samples a second of the model, the first "
+    several = "1 of 2 files are resampled to the 8000 Hz of the model, the first "
     assert f"{several}'{sound}' from 11025\n" in capsys.readouterr().err
     dispatch(["encode", str(folder / "heard"), str(same), "--out", str(tmp_path / "same.csv")])
     assert "resampled" not in capsys.readouterr().err
@@ -277,7 +277,7 @@ def test_codes_that_no_run_makes_sound_of_are_told_in_one_line(folder, tmp_path,
     try:
         again = open_run(folder / "of codes")
         assert dreams_of(again, again.learner, folder / "of codes", told.append) == []
-        assert "vq' is no run folder" in told[1]
+        assert "vq' is not a run folder" in told[1]
     finally:
         (folder / "elsewhere").rename(folder / "vq")
 
@@ -555,7 +555,7 @@ def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, m
         ("heard --clip 1 --toward {sound} --out {out}", "give FILE in place of --clip"),
         ("heard {sound} --steps 3 --out {out}", "--steps 3 without --toward"),
         ("vq {sound} --out {out}", "holds a vq-vae, which does not forecast"),
-        ("speech {sound} --out {out}", "is no run folder"),
+        ("speech {sound} --out {out}", "is not a run folder"),
     ],
 )
 def test_what_cannot_be_forecast_is_refused_in_one_line(folder, sound, tmp_path, words, told):

@@ -213,7 +213,7 @@ def test_it_learns_what_only_the_ears_tell(ears, tmp_path, capsys):
         ("--env Unrated3-v0 --ears CPC", "0 parts of what is observed.* are sound at two ears"),
         ("--env Whistle-v0 --train-ears", "give --ears RUN"),
         ("--env Whistle-v0 --ears CPC --sound-rate 8000", "give --sound-rate 0"),
-        ("--env Whistle-v0 --ears NOWHERE", "is no run folder"),
+        ("--env Whistle-v0 --ears NOWHERE", "is not a run folder"),
         ("--env sonarium/Seek-v0 --ears FAST", "takes sound at 16000 Hz, and sonarium/Seek-v0 gives 8000 Hz"),
         ("--env Whistle-v0 --ears PICTURES", "was trained on pictures and cannot hear"),
         ("--env Whistle-v0 --ears AGENT", "is a run of ppo, an agent, .* one of an encoder or a separator"),

@@ -133,7 +133,7 @@ def test_nothing_in_a_run_folder_is_a_link_or_a_pipe(name, kind, run, secret):
     else:
         os.mkfifo(path)
     for call in (lambda: open_run(run), lambda: run_page(run), lambda: dispatch([*WORDS.split(), str(run)])):
-        with pytest.raises(ValueError, match=rf"{name}' is no regular file or folder"):
+        with pytest.raises(ValueError, match=rf"{name}' is not a regular file or folder"):
             call()
     assert secret.read_text() == "a secret"
 
@@ -141,7 +141,7 @@ def test_nothing_in_a_run_folder_is_a_link_or_a_pipe(name, kind, run, secret):
 def test_a_link_deep_in_the_folder_is_not_followed(run, secret):
     (run / "media" / "reconstructions").mkdir(parents=True)
     (run / "media" / "reconstructions" / "s.png").symlink_to(secret)
-    with pytest.raises(ValueError, match=r"s\.png' is no regular file"):
+    with pytest.raises(ValueError, match=r"s\.png' is not a regular file"):
         run_page(run)
     shutil.rmtree(run / "media")
     # The run folder itself may be a link, since the user names it.
@@ -194,8 +194,8 @@ def test_a_model_larger_than_its_weights_is_refused_before_it_is_made(run):
 
 MOMENTS = [
     ({"step": torch.tensor(-1.0)}, "step of .* is -1.0, expected at least 0"),
-    ({"exp_avg": torch.zeros(1, 1, 1)}, "exp_avg of .* is no tensor of shape"),
-    ({"exp_avg_sq": None}, "exp_avg_sq of .* is no tensor"),
+    ({"exp_avg": torch.zeros(1, 1, 1)}, "exp_avg of .* is not a tensor of shape"),
+    ({"exp_avg_sq": None}, "exp_avg_sq of .* is not a tensor"),
     ({"momentum": torch.tensor(1.0)}, "momentum.*expected"),
 ]
 

@@ -255,7 +255,7 @@ def test_a_run_starts_from_the_best_weights(below, tmp_path):
         ("vae --start-from RUN --no-best --best", "has no best weights: train it with --validation"),
         ("gru --codes RUN", "has no best weights: train it with --validation"),
         ("ppo --env CartPole-v1 --ears RUN", "has no best weights: train it with --validation"),
-        ("vae --start-from FILE", "is a file, and no run folder.* leave out --best"),
+        ("vae --start-from FILE", "is a file, not a run folder.* leave out --best"),
     ],
 )
 def test_best_weights_that_are_not_there_are_refused(words, said, below, tmp_path):

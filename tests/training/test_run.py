@@ -178,7 +178,7 @@ def test_folders_that_are_no_run_are_left_alone(tmp_path):
         RunFolder.create(tmp_path / "file", {}, same_as_recorded)
     with pytest.raises(ValueError, match="is not a run folder"):
         RunFolder.create(tmp_path / "full", {}, same_as_recorded)
-    with pytest.raises(ValueError, match="is no run folder"):
+    with pytest.raises(ValueError, match="is not a run folder"):
         RunFolder.read(tmp_path / "full")
     # Files that a killed process left half-written do not count.
     assert RunFolder.create(tmp_path / "left", {"a": 1}, same_as_recorded).config == {"a": 1}

@@ -32,7 +32,7 @@ def naming_faults(env: str) -> Iterator[None]:
         if out_of_memory(error):
             raise
         said = f"{type(error).__name__}: {in_one_line(error)}"
-        raise EnvironmentFault(f"--env {env} failed: {said}; mend the environment") from error
+        raise EnvironmentFault(f"--env {env} failed: {said}; fix the environment") from error
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def check_finite(rows: np.ndarray, env: str, what: str) -> None:
         slot = int(np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1))[0])
         where = f" of copy {slot}" if len(rows) > 1 else ""
         raise EnvironmentFault(
-            f"--env {env}: the {what}{where} is NaN or infinite: mend the environment, or wrap it"
+            f"--env {env}: the {what}{where} is NaN or infinite: fix the environment, or wrap it"
         )
 
 
@@ -68,20 +68,20 @@ def check_observation(rows: Any, space: gymnasium.Space, env: str, copies: int =
         parts = list(zip(flat(space, rows), parts_of(space), strict=True))
     except (AssertionError, LookupError, TypeError, ValueError):
         raise EnvironmentFault(
-            f"--env {env}: an observation has other parts than its space {text_of(space)}: mend the environment, "
+            f"--env {env}: an observation has other parts than its space {text_of(space)}: fix the environment, "
             "or wrap it"
         ) from None
     for part, own in parts:
         found = np.asarray(part)
         if found.shape[:1] != (copies,):
             raise EnvironmentFault(
-                f"--env {env}: an observation of {copies} copies has the shape {found.shape}: mend its vector "
+                f"--env {env}: an observation of {copies} copies has the shape {found.shape}: fix its vector "
                 "version, or give --vector no"
             )
         if found.shape[1:] != own.shape or found.dtype.kind not in "biuf":
             raise EnvironmentFault(
                 f"--env {env}: an observation of shape {found.shape[1:]} and type {found.dtype} is not in its "
-                f"space {text_of(own)}: mend the environment, or wrap it"
+                f"space {text_of(own)}: fix the environment, or wrap it"
             )
         check_finite(found, env, "observation")
 

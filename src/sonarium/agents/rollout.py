@@ -282,7 +282,7 @@ class Rollouts:
 
     def attach(self, learner: Any, engine: Engine) -> None:
         if not isinstance(learner, Agent):
-            raise ValueError(f"{type(learner).__name__} is no agent, and cannot act in {self.config.env}")
+            raise ValueError(f"{type(learner).__name__} is not an agent, and cannot act in {self.config.env}")
         if engine.ranks > 1:
             raise ValueError("agents learn in one process: leave out --processes, and use more --envs")
         self.agent, self.engine = learner, engine

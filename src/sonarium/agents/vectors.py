@@ -230,7 +230,7 @@ class Vector:
         if found.shape != self.over.shape:
             raise EnvironmentFault(
                 f"--env {self.name}: `{name}` of its vector version has the shape {found.shape}, expected "
-                f"{self.over.shape}, one for each copy: mend the environment, or give --vector no"
+                f"{self.over.shape}, one for each copy: fix the environment, or give --vector no"
             )
         return found
 

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     rate = min(header_of(flags.file).rate, HIGHEST_RATE)
     if rate < LOWEST_RATE:
         raise ValueError(
-            f"'{flags.file}' has {rate} samples a second: give a recording with {LOWEST_RATE} or more"
+            f"'{flags.file}' has a sampling rate of {rate} Hz: give a recording with {LOWEST_RATE} Hz or more"
         )
     wave = read_mono(flags.file, rate).numpy()
     try:

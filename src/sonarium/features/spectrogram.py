@@ -235,7 +235,7 @@ class Spectrogram(PictureFrontEnd):
             bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
             raise ValueError(
                 f"{len(bad)} clip(s) of the batch hold NaN or infinite samples, the first at position {bad[0]}: "
-                "leave these recordings out or mend them"
+                "leave these recordings out or fix them"
             )
 
     def fit(
@@ -381,7 +381,7 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
     fmin, fmax = config.fmin, rate / 2 if config.fmax is None else config.fmax
     if not 0 <= fmin < fmax <= rate / 2:
         raise ValueError(
-            f"bands from {fmin} to {fmax} Hz do not fit sound at {rate} samples a second: give a lowest frequency "
+            f"bands from {fmin} to {fmax} Hz do not fit sound at {rate} Hz: give a lowest frequency "
             f"below the highest, and a highest of at most {rate / 2} Hz"
         )
     scale = "slaney" if config.spacing == "mel" else "linear"
@@ -402,7 +402,7 @@ def band_response(fft: int, band_pass: tuple[float, float], rate: int) -> Float[
     low, high = band_pass
     if low >= rate / 2:
         raise ValueError(
-            f"band_pass={band_pass} lets nothing of sound at {rate} samples a second pass: give a lower "
+            f"band_pass={band_pass} lets nothing of sound at {rate} Hz pass: give a lower "
             f"frequency below {rate / 2} Hz"
         )
     hertz = torch.arange(fft // 2 + 1, dtype=torch.float64) * rate / fft

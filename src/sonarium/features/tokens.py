@@ -176,7 +176,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         self.hop = round(config.token_seconds * rate / config.token_frames)
         if self.hop < 8:
             raise ValueError(
-                f"token_seconds={config.token_seconds:g} at {rate} samples a second leave {self.hop} "
+                f"token_seconds={config.token_seconds:g} at {rate} Hz leave {self.hop} "
                 "samples a frame: give longer tokens or fewer token_frames"
             )
         self.shortest = self.window_length = self.hop * config.token_frames

@@ -211,7 +211,7 @@ class Program(Backend):
             program = torch.export.load(path)
         except Exception as error:
             raise ValueError(
-                f"{self.where} is no program of torch.export that torch can load: {in_short(error)}"
+                f"{self.where} is not a program of torch.export that torch can load: {in_short(error)}"
             ) from None
         held = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
         shown = [
@@ -263,7 +263,9 @@ class Transformers(Backend):
             if (path / "preprocessor_config.json").is_file():
                 self.prepare = transformers.AutoFeatureExtractor.from_pretrained(path, local_files_only=True)
         except Exception as error:
-            raise ValueError(f"{self.where} is no model that transformers can load: {in_short(error)}") from None
+            raise ValueError(
+                f"{self.where} is not a model that transformers can load: {in_short(error)}"
+            ) from None
         self.model: nn.Module = model.eval()
         found = None if self.prepare is None else vars(self.prepare).get("sampling_rate")
         self.rate = rate if found is None else int(found)
@@ -313,7 +315,7 @@ def opened(config: ExternalConfig, described: Mapping[str, Any]) -> Backend:
     if path.is_dir():
         if not is_external(path):
             raise ValueError(
-                f"'{path}' is no folder of transformers (its config.json names no model_type): give such a "
+                f"'{path}' is not a folder of transformers (its config.json names no model_type): give such a "
                 "folder, or an .onnx or .pt2 file"
             )
         return Transformers(path, config, rate)

@@ -91,7 +91,7 @@ class Shown(Guarded):
             shape = f"an array of shape {drawn.shape}" if drawn.ndim else repr(drawn.item())
             raise EnvironmentFault(
                 f"--env {self.name}: render() returns {shape}, and a film needs arrays of (height, width, 3) in "
-                f"{PICTURES}: mend the environment"
+                f"{PICTURES}: fix the environment"
             )
         # Some frames have an alpha channel.
         return drawn[..., :3].astype(np.uint8)
@@ -124,7 +124,7 @@ def watch(
     if view == "ears" and not in_room:
         env.close()
         raise ValueError(
-            f"--view ears: nothing is heard in {name}, which is no room of sonarium/Seek-v0; leave it out"
+            f"--view ears: nothing is heard in {name}, which is not a room of sonarium/Seek-v0; leave it out"
         )
     found, media, files = [], [], {}
     for number in range(episodes):

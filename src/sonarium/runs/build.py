@@ -1,7 +1,7 @@
 """Building the objects of a plan, and opening run folders.
 
 A plan gives a world with its split, a data source and an untrained learner. A run folder adds the weights of its
-newest whole checkpoint, and is rejected if the clips or their split are no longer those that it was trained on.
+newest complete checkpoint, and is rejected if the clips or their split are no longer those that it was trained on.
 """
 
 import json
@@ -163,7 +163,7 @@ def remarks_on(source: RolloutsPlan, now: Registered) -> tuple[str, ...]:
 
 
 def has_begun(folder: Path | None) -> bool:
-    """Whether a run has a whole checkpoint."""
+    """Whether a run has a complete checkpoint."""
     return folder is not None and (folder / "config.json").exists() and RunFolder.read(folder).newest() is not None
 
 
@@ -204,7 +204,7 @@ def bounded(largest: int | None) -> Iterator[None]:
 
 
 def saved_bytes(run: RunFolder, plan: Plan) -> int | None:
-    """Upper bound on the bytes of a run's parameters, from its newest whole checkpoint; None if there is none.
+    """Upper bound on the bytes of a run's parameters, from its newest complete checkpoint; None if there is none.
     Twice the size of the file, since some modules register a parameter twice."""
     if isinstance(plan.source, ClipsPlan) and not MODELS[plan.model].trains:
         return None  # its parameters are in files of their own
@@ -448,7 +448,7 @@ def signal_of(plan: Plan, folder: Path) -> Signal:
 
 
 def restored(run: RunFolder, learner: Learner, remark: Remark, best: bool) -> int:
-    """Load the weights of the newest whole checkpoint, or those that were best in validation, into the learner;
+    """Load the weights of the newest complete checkpoint, or those that were best in validation, into the learner;
     return their step."""
     if best:
         step, weights = run.load_best()
@@ -458,7 +458,7 @@ def restored(run: RunFolder, learner: Learner, remark: Remark, best: bool) -> in
     saved = run.load()
     if saved is None:
         faults = "; ".join(run.passed_over) or "none was saved yet"
-        raise ValueError(f"'{run.folder}' has no whole checkpoint ({faults}): train it with `sonarium train`")
+        raise ValueError(f"'{run.folder}' has no complete checkpoint ({faults}): train it with `sonarium train`")
     step, weights, _ = saved
     for fault in run.passed_over:
         remark(f"{run.folder}: {fault}; taking step {step}")

@@ -36,7 +36,7 @@ RATES = Limits()
 
 def load(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "", best: bool = False) -> Any:
     """Load the model of a run folder as a `Coder`, or an agent as a `TrainedAgent`, with the weights of the newest
-    whole checkpoint or those that were `best` in validation. The training data are not required, but an agent's
+    complete checkpoint or those that were `best` in validation. The training data are not required, but an agent's
     environment is, and the upstream run of a model that was trained on codes. An encoder from a file (`.onnx`,
     `.pt2`, or a folder of transformers) is loaded as a `Coder`, too; `rate` is its sampling rate, if its files do
     not give it. `code` is the part of a world model's states to encode, by default the one set in training."""
@@ -59,7 +59,7 @@ def load_coder(
             raise ValueError(f"code={code}: the codes of '{run}' have no parts; leave it out")
         if best:
             raise ValueError(
-                f"best: '{run}' is no run folder, which alone has weights of validation; leave it out"
+                f"best: '{run}' is not a run folder, which alone has weights of validation; leave it out"
             )
         config = ExternalConfig(str(run))
         signal = form_of(config, rate)
@@ -120,7 +120,7 @@ class Coder:
         number = isinstance(rate, int | float | np.integer | np.floating)
         if not (number and RATES.lowest_rate <= rate <= RATES.highest_rate):
             raise ValueError(
-                f"got rate={rate!r}: give the samples a second, such as 16000, from {RATES.lowest_rate} to "
+                f"got rate={rate!r}: give the sampling rate in Hz, such as 16000, from {RATES.lowest_rate} to "
                 f"{RATES.highest_rate}"
             )
         own = given if rate == self.rate else soxr.resample(given, rate, self.rate)
@@ -162,9 +162,9 @@ class Coder:
             return ""
         (path, rate), many = others[0], len(self.rates)
         if many == 1:
-            return f"'{path}' has {rate} samples a second and is resampled to the {self.rate} of the model"
+            return f"'{path}' has {rate} Hz and is resampled to the {self.rate} Hz of the model"
         return (
-            f"{len(others)} of {many} files are resampled to the {self.rate} samples a second of the model, the "
+            f"{len(others)} of {many} files are resampled to the {self.rate} Hz of the model, the "
             f"first '{path}' from {rate}"
         )
 
@@ -218,7 +218,7 @@ def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
     if wrong.any():
         raise ValueError(
             f"{int(wrong.sum())} of {len(given)} samples are NaN, infinite or beyond any sound, the first at "
-            f"position {int(wrong.argmax())}: mend them, or leave them out"
+            f"position {int(wrong.argmax())}: fix them, or leave them out"
         )
     # A copy, since the caller's array may be read-only.
     return given.astype(np.float32)

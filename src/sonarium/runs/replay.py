@@ -56,7 +56,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class OpenReplay:
-    """Replay buffer of the newest whole checkpoint."""
+    """Replay buffer of the newest complete checkpoint."""
 
     replay: Replay
     episodes: tuple[Episode, ...]
@@ -68,7 +68,7 @@ class OpenReplay:
 
 
 def open_replay(folder: Path, remark: Remark = lambda _: None) -> OpenReplay:
-    """Open the replay buffer of a run's newest whole checkpoint; damaged segments are remarked and left out."""
+    """Open the replay buffer of a run's newest complete checkpoint; damaged segments are remarked and left out."""
     _, plan = open_plan(folder)
     if not isinstance(plan.source, RolloutsPlan):
         raise ValueError(f"'{folder}' holds a {plan.model}, which learns from clips: give the run of an agent")

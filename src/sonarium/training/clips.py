@@ -171,7 +171,7 @@ class Clips:
             if wrong.any():
                 raise ValueError(
                     f"clip {int(batch.index[wrong][0])} of world '{self.world.name}' has NaN or infinite samples: "
-                    "mend its source, or leave it out"
+                    "fix its source, or leave it out"
                 )
             yield batch
             progress(stage, min(start + BLOCK, len(self.index)), len(self.index))

@@ -132,7 +132,7 @@ class Meter:
         counts: Any = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
         for name, total in sums.items():
             if not (isinstance(total, Tensor) and total.shape == () and total.dtype == torch.float64):
-                raise ValueError(f"the sum of {name} is no number in double precision")
+                raise ValueError(f"the sum of {name} is not a number in double precision")
         if counts.keys() != sums.keys() or not all(type(count) is int and count > 0 for count in counts.values()):
             raise ValueError(f"the counts {counts!r:.60} do not fit the sums of {', '.join(sums)}")
         self.sums = {name: total.to(self.engine.device) for name, total in sums.items()}
@@ -193,7 +193,7 @@ class Training:
         """Whether the learner has its statistics from a checkpoint or another run, and is not prepared again."""
 
     def resume(self) -> int:
-        """Restore the newest whole checkpoint and return its step; without one apply `start_from` and return 0."""
+        """Restore the newest complete checkpoint and return its step, or else apply `start_from` and return 0."""
         saved = self.run.load()
         step = 0 if saved is None else saved[0]
         for fault in self.run.passed_over:
@@ -230,7 +230,7 @@ class Training:
         if folder.is_file():
             if self.loop.best:
                 raise ValueError(
-                    f"start_from: '{folder}' is a file, and no run folder, which alone has weights of validation: "
+                    f"start_from: '{folder}' is a file, not a run folder, which alone has weights of validation: "
                     "leave out --best"
                 )
             weights, where = self.weights_in(folder), f"'{folder}'"
@@ -241,7 +241,7 @@ class Training:
         else:
             saved = RunFolder.read(folder).load()
             if saved is None:
-                raise ValueError(f"start_from: '{folder}' has no whole checkpoint: train it first")
+                raise ValueError(f"start_from: '{folder}' has no complete checkpoint: train it first")
             weights, where = saved[1], f"'{folder}/checkpoints/step-{saved[0]}'"
         restore_weights(self.learner, weights, where)
         self.learner.restart()

@@ -88,7 +88,7 @@ def check_moments(what: str, found: Tree, parameter: Tensor, expected: Mapping[s
             continue
         shape = own.shape if own.ndim == 0 else parameter.shape
         if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():
-            raise ValueError(f"{name} of {what} is no tensor of shape {tuple(shape)}")
+            raise ValueError(f"{name} of {what} is not a tensor of shape {tuple(shape)}")
         if not bool(value.isfinite().all()):
             raise ValueError(f"{name} of {what} holds NaN or infinite numbers")
         # A scalar counts steps.

@@ -38,7 +38,7 @@ NAMES = (
 )  # fmt: skip
 """All names that are read or written in a run folder; anything else in it is left alone."""
 KEPT = 2
-"""Number of whole checkpoints kept: the newest, and the one before in case the newest is damaged."""
+"""Number of complete checkpoints kept: the newest, and the one before in case the newest is damaged."""
 
 
 def digest(path: Path) -> str:
@@ -60,7 +60,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"{path.name} is no file of safetensors: {error}") from None
+        raise ValueError(f"{path.name} is not a file of safetensors: {error}") from None
 
 
 def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None:
@@ -154,10 +154,10 @@ class RunFolder:
     def read(cls, folder: Path) -> "RunFolder":
         path = folder / "config.json"
         if folder.is_file():
-            raise ValueError(f"'{folder}' is a file and no run folder: give the folder of a run")
+            raise ValueError(f"'{folder}' is a file, not a run folder: give the folder of a run")
         if not os.path.lexists(path):
             raise ValueError(
-                f"'{folder}' is no run folder (it has no config.json): make one with "
+                f"'{folder}' is not a run folder (it has no config.json): make one with "
                 f"`sonarium train MODEL --world WORLD --run {folder}`"
             )
         check_inside(folder, NAMES)
@@ -185,7 +185,7 @@ class RunFolder:
                 )
             return found
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"'{folder}' is a file and no run folder: choose an empty or new --run folder")
+            raise ValueError(f"'{folder}' is a file, not a run folder: choose an empty or new --run folder")
         if folder.exists() and not all(leftover(path) for path in folder.iterdir()):
             raise ValueError(f"'{folder}' exists and is not a run folder: choose an empty or new --run folder")
         write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -230,7 +230,7 @@ class RunFolder:
         return self.folder / "checkpoints" / f"step-{step}" / WEIGHTS
 
     def newest(self) -> int | None:
-        """The step of the newest whole checkpoint."""
+        """The step of the newest complete checkpoint."""
         return next((step_of(path) for path in self.checkpoints() if self.fault(path) is None), None)
 
     def fault(self, checkpoint: Path) -> str | None:
@@ -262,7 +262,7 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             raise OSError(
                 f"could not save the checkpoint of step {step} in '{final.parent}' {failure(error)}, "
-                "then the same command resumes from the last whole checkpoint"
+                "then the same command resumes from the last complete checkpoint"
             ) from None
         finally:
             remove(aside)
@@ -328,7 +328,7 @@ class RunFolder:
                 self.whole_segments.discard(name)
 
     def load(self) -> tuple[int, dict[str, Tensor], Tree] | None:
-        """The newest whole checkpoint: its step, weights and state."""
+        """The newest complete checkpoint: its step, weights and state."""
         self.passed_over, self.left_out = [], []
         for path in self.checkpoints():
             if fault := self.fault(path):
@@ -370,7 +370,7 @@ def upgraded(state: Tree, step: int) -> Tree:
             "meter": state["meter"],
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{STATE} is no state of version 0.1: {error!r}") from None
+        raise ValueError(f"{STATE} is not a state of version 0.1: {error!r}") from None
 
 
 def step_of(checkpoint: Path) -> int:

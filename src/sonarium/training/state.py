@@ -45,7 +45,7 @@ class FileSegment:
             with safe_open(self.path, "np"):
                 pass
         except SafetensorError as error:
-            raise ValueError(f"'{self.path}' is no file of safetensors ({error}): restore it") from None
+            raise ValueError(f"'{self.path}' is not a file of safetensors ({error}): restore it") from None
         with open(self.path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))

@@ -44,7 +44,7 @@ class Grammar:
                 f"each state and {len(self.labels)} columns, one for each label"
             )
         if not ((self.emission >= 0).all() and np.allclose(self.emission.sum(1), 1)):
-            raise ValueError("the emission of a state is no distribution: give probabilities that sum to 1")
+            raise ValueError("the emission of a state is not a distribution: give probabilities that sum to 1")
         if not ((self.successor >= 0) & (self.successor < shape[0])).all() or not 0 <= self.start < shape[0]:
             raise ValueError(f"a successor or the start is none of the {shape[0]} states: count them from 0")
 

@@ -215,7 +215,7 @@ def test_remarks_of_the_decoder_do_not_reach_the_terminal(whole, tmp_path, capfd
 @pytest.mark.parametrize("rate", [1, 1_000_001])
 def test_no_sound_of_an_impossible_rate_is_resampled(rate, tmp_path):
     soundfile.write(tmp_path / "a.wav", sound(), rate)
-    with pytest.raises(BadAudio, match=f"has {rate} samples a second, allowed are 2000 to"):
+    with pytest.raises(BadAudio, match=f"has {rate} Hz, allowed are 2000 to"):
         read_mono(tmp_path / "a.wav", RATE)
 
 

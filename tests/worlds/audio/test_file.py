@@ -247,8 +247,8 @@ def test_silence_is_what_never_swings(decibels, silent, tmp_path):
     [
         (Limits(shortest=0.7), r"lasts 0\.6 s, allowed are 0\.7 to 36000"),
         (Limits(longest=0.5), r"lasts 0\.6 s, allowed are 0\.02 to 0\.5"),
-        (Limits(lowest_rate=RATE + 1), "has 16000 samples a second, allowed are 16001 to"),
-        (Limits(highest_rate=RATE - 1), "has 16000 samples a second, allowed are 2000 to 15999"),
+        (Limits(lowest_rate=RATE + 1), "has 16000 Hz, allowed are 16001 to"),
+        (Limits(highest_rate=RATE - 1), "has 16000 Hz, allowed are 2000 to 15999"),
         (Limits(most_channels=1), "has 2 channels, allowed are 1 to 1"),
     ],
 )

@@ -244,7 +244,7 @@ def test_files_that_are_no_annotations_are_passed_over(tmp_path, crowsetta):
         ("c.wav", "has an annotation whose times are not known in seconds ('c.txt')"),
     ]
     assert [(fault.path.name, fault.reason.partition(" (")[0]) for fault in listing.remarks] == [
-        ("README.txt", "is no annotation that can be read"),
+        ("README.txt", "is not an annotation that can be read"),
         ("old.txt", "belongs to no recording beside it and is left out"),
     ]
     for name in "abc":

@@ -188,7 +188,7 @@ def test_no_file_another_kind_and_a_cut_one_are_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no file at"):
         load_syntone(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(ValueError, match=r"text\.npz is no whole \.npz file"):
+    with pytest.raises(ValueError, match=r"text\.npz is not a complete \.npz file"):
         load_syntone(tmp_path / "text.npz")
     save_syntone(WORLD, tmp_path / "x.npz")
     whole = (tmp_path / "x.npz").read_bytes()

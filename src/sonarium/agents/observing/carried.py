@@ -220,6 +220,6 @@ def check_rows(separator: StreamSeparator) -> None:
     rows = {leaf.shape[:1] for leaf in leaves(separator.begin(2))}
     if rows != {(2,)}:
         raise ValueError(
-            f"carry_ears=True: the state of {type(separator).__name__} is no tensors with one row for each clip; "
-            "leave out --carry-ears"
+            f"carry_ears=True: the state of {type(separator).__name__} is not made of tensors with one row "
+            "for each clip; leave out --carry-ears"
         )

@@ -106,7 +106,7 @@ def checked_codes(codes: np.ndarray, columns: Mapping[str, np.ndarray | None]) -
     if bad.any():
         raise ValueError(
             f"codes hold values that are not finite in {bad.sum()} row(s), the first at row {bad.argmax()}: "
-            "mend the encoder or leave these rows out"
+            "fix the encoder or leave these rows out"
         )
     for name, column in columns.items():
         if column is not None and np.shape(column) != (len(codes),):

@@ -71,7 +71,7 @@ class Context(nn.Module):
 
 def check_heads(width: int, heads: int, name: str) -> None:
     if heads < 1 or width % heads:
-        raise ValueError(f"{name}={width} is no multiple of heads={heads}: give one")
+        raise ValueError(f"{name}={width} is not a multiple of heads={heads}: give one")
 
 
 Attended = tuple[Float[Tensor, "row head _ part"], Float[Tensor, "row head _ part"]]

@@ -101,7 +101,7 @@ class Bands(nn.Module):
         weights = mel_filters(rate, points, bands, 0.0, rate / 2)
         sums = weights.sum(1, keepdims=True)
         if not (sums > 0).all():
-            raise ValueError(f"mels={bands} at {rate} samples a second leave bands without a bin: give fewer")
+            raise ValueError(f"mels={bands} at {rate} Hz leave bands without a bin: give fewer")
         kind = torch.get_default_dtype()
         self.register_buffer("transform", torch.from_numpy(waves).to(kind), persistent=False)
         self.register_buffer("filters", torch.from_numpy((weights / sums).T.copy()).to(kind), persistent=False)

@@ -326,6 +326,6 @@ def check_modes(config: SeekConfig) -> None:
     periods = config.loop_samples / round(config.period * config.rate)
     if periods != round(periods):
         raise ValueError(
-            f"loop={config.loop} s is no multiple of period={config.period} s: give loop="
+            f"loop={config.loop} s is not a multiple of period={config.period} s: give loop="
             f"{config.period * max(1, round(periods)):g}"
         )

@@ -95,7 +95,7 @@ def load(episodes: Episodes, state: Tree) -> None:
     for name, numbers, highest in (("offsets", offsets, LATEST), ("time", time, LATEST), ("ends", ends, NEVER)):
         check_between(name, numbers, 0, highest)
     if not isinstance(state["slots"], list) or len(state["slots"]) != episodes.slots:
-        raise ValueError(f"slots is no list of {episodes.slots} rooms")
+        raise ValueError(f"slots is not a list of {episodes.slots} rooms")
     if trace.shape[1] > episodes.trace.shape[1] or trace.shape[1] < min(
         episodes.trace.shape[1], int(found["steps"].max()) + 1
     ):

@@ -207,7 +207,7 @@ class SeekVector(StatefulVectorEnv):
         over = state.array(saved, "over", self.over)
         known = isinstance(last, np.ndarray | dict) and self.observation_space.contains(last)
         if last is not None and not known:
-            raise ValueError("last is no observation of these rooms")
+            raise ValueError("last is not an observation of these rooms")
         state.load(self.episodes, saved["episodes"])
         if saved["begun"] and None in self.episodes.layouts:
             raise ValueError("slots lacks a room")

@@ -131,7 +131,7 @@ class Recording:
         if header.frames == 0:
             raise BadAudio(path, "holds no samples", "leave it out")
         if not limits.lowest_rate <= header.rate <= limits.highest_rate:
-            self.refuse(f"has {header.rate} samples a second", limits.lowest_rate, limits.highest_rate)
+            self.refuse(f"has {header.rate} Hz", limits.lowest_rate, limits.highest_rate)
         if header.channels > limits.most_channels:
             self.refuse(f"has {header.channels} channels", 1, limits.most_channels)
         if header.frames is not None:

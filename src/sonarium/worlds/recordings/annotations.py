@@ -371,7 +371,7 @@ def transcribe(transcriber: Any, file: Path, sounds: Sounds, found: Annotated) -
         # Formats raise errors of any type for a damaged file.
         sound, why = sounds.beside(file), first_line(error)
         if sound is None:
-            found.remarks.append(Fault(file, f"is no annotation that can be read ({why}) and is left out"))
+            found.remarks.append(Fault(file, f"is not an annotation that can be read ({why}) and is left out"))
         else:
             found.faults[sound] = f"has an annotation that cannot be read ('{file.name}': {why})"
         return

@@ -242,7 +242,7 @@ def check_column(place: Path, name: str, numbers: Any, clips: int) -> np.ndarray
         column = np.asarray(numbers)
     except ValueError as error:
         raise ValueError(
-            f"{place} has a {name} that is no list of numbers ({error}): make the file again"
+            f"{place} has a {name} that is not a list of numbers ({error}): make the file again"
         ) from None
     if column.shape != (clips,) or column.dtype.kind not in "iuf" or not np.isfinite(column).all():
         raise ValueError(
@@ -311,7 +311,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except UNREADABLE as error:
         raise ValueError(
-            f"{path} is no whole .npz file ({error}): it is of another kind or was cut short; make it again"
+            f"{path} is not a complete .npz file ({error}): it is of another kind or was cut short; make it again"
         ) from error
 
 
