@@ -81,7 +81,7 @@ def measured(coder: Coder, files: Sequence[Path], progress: Progress) -> list[Pa
     for done, path in enumerate(files, start=1):
         try:
             samples, power = coder.measure(path)
-            parts.append(Part(str(path), coder.rows(samples), partial(coder.encode_file, path, samples, power)))
+            parts.append(Part(str(path), coder.rows(samples), partial(coder.stream_file, path, samples, power)))
         except ValueError as error:
             faults.append(str(error))
         progress("reading files", done, len(files), {})

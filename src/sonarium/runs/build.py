@@ -378,7 +378,7 @@ def is_run(folder: Path) -> bool:
 
 
 def open_run(
-    folder: Path,
+    folder: Path | str,
     progress: Progress = silent,
     remark: Remark = lambda _: None,
     worlds: Worlds | None = None,
@@ -386,6 +386,7 @@ def open_run(
 ) -> Opened:
     """Open a run with its newest weights, or those that were best in validation; raises ValueError if its
     recordings or their split are not those that it was trained on."""
+    folder = Path(folder)
     run, plan = open_plan(folder)
     built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run, plan), worlds=worlds)
     if built.clips is not None:

@@ -168,7 +168,11 @@ class Coder:
             f"first '{path}' from {rate}"
         )
 
-    def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
+    def encode_file(self, path: Path | str) -> Float[np.ndarray, "row code"]:
+        """The codes of a sound file of any sampling rate, length and number of channels."""
+        return np.concatenate(list(self.stream_file(Path(path), *self.measure(Path(path)))))
+
+    def stream_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
         """The codes of a file in parts, given the results of `measure`."""
         return self.stream(self.blocks(path), samples, power)
 

@@ -147,17 +147,19 @@ def default_plan(
     front: str = "",
     upstream: Upstream | None = None,
     split: SplitConfig = SplitConfig(),
+    settings: Mapping[str, Any] = {},
 ) -> Plan:
     """Default plan of a model on a world or on the codes of an upstream run, or of an agent.
 
-    Change it with `dataclasses.replace`.
+    `settings` are those of the world, or of the rollouts of an agent, that differ from the default, by name.
+    Change the rest with `dataclasses.replace`.
     """
     if model in AGENTS:
         agent = AGENTS.select(model)
         if upstream is not None and not agent.hears:
             raise ValueError(f"{model} cannot hear with another run: leave out --ears")
         own = preset_of(agent.presets, preset, model)()
-        rollouts = replace(RolloutConfig(), **agent_recipe(agent, preset).rollouts)
+        rollouts = with_settings(RolloutConfig(), {**agent_recipe(agent, preset).rollouts, **settings}, model)
         return Plan(model, preset, own, RolloutsPlan(rollouts), LoopConfig(), upstream)
     entry = MODELS.select(model, "model or agent")
     make = preset_of(entry.presets, preset, model)
@@ -172,10 +174,19 @@ def default_plan(
     if kind not in entry.kinds:
         raise ValueError(f"{model} does not train on {PLURAL[kind]}, which {world} gives: {suiting(entry.kinds)}")
     recipe = recipe_of(entry, preset)
-    config = replace(config, **{name: value for name, value in recipe.world.items() if name in vars(config)})
+    usual = {name: value for name, value in recipe.world.items() if name in vars(config)}
+    config = with_settings(config, {**usual, **settings}, world)
     clips = replace(ClipsConfig(cut=entry.cut, drop_last=entry.drop_last), **recipe.clips)
     learner = with_front(make(kind), front, model)
     return Plan(model, preset, learner, ClipsPlan(world, config, clips, split), LoopConfig(), upstream)
+
+
+def with_settings(config: Any, settings: Mapping[str, Any], name: str) -> Any:
+    """A configuration with these settings."""
+    known = vars(config)
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise ValueError(f"{name} has no setting '{unknown[0]}': it has {', '.join(known)}")
+    return replace(config, **settings)
 
 
 def recipe_of(entry: ModelEntry, preset: str) -> Recipe:

@@ -73,7 +73,7 @@ class SurpriseMeter:
                 f"'{path}' has {rows} token(s), and {needed} are needed, one after the burn-in of the model: "
                 f"{needed / self.coder.code_rate:.3f} s; leave it out"
             )
-        return self.track(np.concatenate(list(self.coder.encode_file(path, samples, power))))
+        return self.track(np.concatenate(list(self.coder.stream_file(path, samples, power))))
 
     def sound(self, signal: Float[Tensor, "1 time *rest"]) -> Track:
         """Surprise of an input of the learner."""

@@ -45,7 +45,7 @@ VALIDATION = 0x7A11
 
 def train(
     plan: Plan,
-    folder: Path,
+    folder: Path | str,
     steps: int,
     device: str = "auto",
     nodes: int | None = None,
@@ -54,6 +54,7 @@ def train(
     pictures: bool = True,
 ) -> bool:
     """Train up to `steps` steps in total; the same plan again resumes. Returns whether this process is rank 0."""
+    folder = Path(folder)
     with naming_lost_processes():
         engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
         notify = remark if engine.rank == 0 else (lambda _: None)
