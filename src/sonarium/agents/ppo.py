@@ -283,7 +283,7 @@ class PPO(Learner, Agent, Stochastic):
             log_probability = self.policy.evaluate(outputs, acted.drawn.flatten(0, 1))[0].view(data.reward.shape)
         reward = self.tally.scaled(data, config.reward_scale, config.discount, self.rewards)
         estimates = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
-        sequences, compared = self.cut(acted, estimates, states)
+        sequences, old = self.cut(acted, estimates, states)
         fraction = config.schedule.fraction(int(self.updates))
         for group in self.optimiser.param_groups:
             group["lr"] = config.optimiser.learning_rate * fraction
@@ -293,9 +293,9 @@ class PPO(Learner, Agent, Stochastic):
             if epoch and config.recompute:
                 with torch.no_grad():
                     _, value, states = self.through(acted)
-                anew = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
-                compared = replace(self.cut(acted, anew, states)[1], value=compared.value)
-            if self.epoch(sequences, compared, clip, engine, totals):
+                again = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
+                old = replace(self.cut(acted, again, states)[1], value=old.value)
+            if self.epoch(sequences, old, clip, engine, totals):
                 break
         self.updates += 1
         if config.normalise_observations:
@@ -304,9 +304,9 @@ class PPO(Learner, Agent, Stochastic):
         means = {name: torch.stack([terms[name] for terms in totals]).mean() for name in totals[0]}
         means["policy/updates"] = torch.tensor(float(len(totals)))
         counted = acted.weight > 0
-        target, apart = estimates.target[counted], (estimates.target - estimates.value)[counted]
+        target, residual = estimates.target[counted], (estimates.target - estimates.value)[counted]
         if len(target) > 1 and target.var() > 0:
-            means["value/explained"] = 1 - apart.var() / target.var()
+            means["value/explained"] = 1 - residual.var() / target.var()
         return means | tally
 
     def through(
@@ -329,84 +329,83 @@ class PPO(Learner, Agent, Stochastic):
         """Advantages and value targets, (step, slot)."""
         config, over = self.config, data.terminated | data.truncated
         asked = bootstrapped(data.truncated & ~data.terminated, over, config.bootstrap_truncated)
-        rest = self.heads.values(self.perception.after(data, acted, asked, states)).double().cpu().numpy()
+        bootstrap = self.heads.values(self.perception.after(data, acted, asked, states)).double().cpu().numpy()
         values = value.double().cpu().numpy()
-        after = values_after(values, asked, rest, over)
+        after = values_after(values, asked, bootstrap, over)
         if config.n_steps:
             returns = n_step_returns(reward, after, over, config.discount, config.n_steps)
-            gained = returns - values
+            advantage = returns - values
         else:
-            gained = advantages(reward, values, after, over, config.discount, config.trace)
-            returns = gained + values
+            advantage = advantages(reward, values, after, over, config.discount, config.trace)
+            returns = advantage + values
         target = reward + config.discount * after if config.value_target == "one-step" else returns
-        advantage = self.tensor(gained)
+        normalised = self.tensor(advantage)
         if config.normalise_advantages == "rollout":
-            advantage = standardised(advantage, acted.weight)
-        return Estimates(log_probability, value, advantage, self.tensor(target))
+            normalised = standardised(normalised, acted.weight)
+        return Estimates(log_probability, value, normalised, self.tensor(target))
 
     def cut(
         self, acted: Sequences, estimates: Estimates, states: Float[Tensor, "step slot unit"] | None
     ) -> tuple[Sequences, Estimates]:
-        sequences, likewise = cut(acted, states, self.config.sequence_steps)
-        return sequences, Estimates(*(likewise(values) for values in vars(estimates).values()))
+        sequences, cut_rows = cut(acted, states, self.config.sequence_steps)
+        return sequences, Estimates(*(cut_rows(values) for values in vars(estimates).values()))
 
     def epoch(
         self,
         sequences: Sequences,
-        compared: Estimates,
+        old: Estimates,
         clip: float,
         engine: Engine,
         totals: list[dict[str, Tensor]],
     ) -> bool:
         """One epoch over the sequences; return whether it stopped early, at a KL divergence above the limit."""
         order, ranges = minibatches(sequences.first.shape[1], self.config.minibatches, engine)
-        sequences, compared = sequences.pick(order), compared.pick(order)
+        sequences, old = sequences.pick(order), old.pick(order)
         for rows in ranges:
-            some, likewise = sequences.pick(rows), compared.pick(rows)
-            known, _ = self.perception.through(some)
-            terms, backward = self.loss(known, some, likewise, clip)
+            minibatch = sequences.pick(rows)
+            embedding, _ = self.perception.through(minibatch)
+            terms, backward = self.loss(embedding, minibatch, old.pick(rows), clip)
             totals.append(terms)
             if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
                 return True
-            descend(known, backward, self.optimiser, engine, self.config.gradient_clip or None)
+            descend(embedding, backward, self.optimiser, engine, self.config.gradient_clip or None)
         return False
 
     @torch.no_grad()
     def loss(
-        self, known: Float[Tensor, "row number"], sequences: Sequences, compared: Estimates, clip: float
+        self, embedding: Float[Tensor, "row number"], sequences: Sequences, old: Estimates, clip: float
     ) -> tuple[dict[str, Float[Tensor, ""]], Callable[[], Tensor]]:
         """Terms of the loss, and a function that returns its gradient with respect to the embedding, and sets
         those of the weights of heads and policy."""
         config = self.config
-        outputs, value, below_heads = self.heads.vjp(known)
+        outputs, value, below_heads = self.heads.vjp(embedding)
         log_probability, entropy, below_policy = self.policy.evaluate_vjp(outputs, sequences.drawn.flatten(0, 1))
         weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
-        advantage = compared.advantage
+        advantage = old.advantage
         if config.normalise_advantages == "minibatch":
             advantage = standardised(advantage, sequences.weight)
-        change = log_probability - compared.log_probability.flatten()
-        ratio = change.exp()
-        apart = ratio - 1
-        policy, of_change = policy_loss(ratio, advantage.flatten(), clip)
-        error, of_value = self.value_loss(value, compared.value.flatten(), compared.target.flatten())
+        log_ratio = log_probability - old.log_probability.flatten()
+        ratio = log_ratio.exp()
+        policy, of_log_ratio = policy_loss(ratio, advantage.flatten(), clip)
+        error, of_value = self.value_loss(value, old.value.flatten(), old.target.flatten())
         terms = {
             "loss/policy": policy @ weight,
             "loss/value": error @ weight,
             "policy/entropy": entropy @ weight,
             # The unbiased estimator of the KL divergence with the least variance (Schulman 2020).
-            "policy/kl": (apart - change) @ weight,
+            "policy/kl": (ratio - 1 - log_ratio) @ weight,
         }
         if clip:
-            terms["policy/clipped"] = (apart.abs() > clip).to(weight) @ weight
+            terms["policy/clipped"] = ((ratio - 1).abs() > clip).to(weight) @ weight
 
         def backward() -> Tensor:
-            of_outputs = below_policy(of_change * weight, -config.entropy_weight * weight)
+            of_outputs = below_policy(of_log_ratio * weight, -config.entropy_weight * weight)
             return below_heads(of_outputs, config.value_weight * of_value * weight)
 
         return terms, backward
 
     def value_loss(
-        self, value: Float[Tensor, " row"], before: Float[Tensor, " row"], target: Float[Tensor, " row"]
+        self, value: Float[Tensor, " row"], old: Float[Tensor, " row"], target: Float[Tensor, " row"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
         """Value loss of each step and its derivative with respect to the value; with `value_clip` the larger of
         the losses of the value and the clipped value."""
@@ -417,14 +416,14 @@ class PPO(Learner, Agent, Stochastic):
                 return functional.smooth_l1_loss(found, target, reduction="none")
             return (found - target).square()
 
-        apart, change, limit = value - target, value - before, config.value_clip
-        slope = apart.clamp(-1, 1) if config.value_loss == "huber" else 2 * apart
+        residual, change, limit = value - target, value - old, config.value_clip
+        slope = residual.clamp(-1, 1) if config.value_loss == "huber" else 2 * residual
         plain = error(value)
         if not limit:
             return plain, slope
-        # Within the range before + change differs from the value by rounding.
+        # Within the range old + change differs from the value by rounding.
         beyond = change.abs() > limit
-        clipped = error(torch.where(beyond, before + change.clamp(-limit, limit), value))
+        clipped = error(torch.where(beyond, old + change.clamp(-limit, limit), value))
         return torch.maximum(plain, clipped), slope.masked_fill(beyond & (clipped > plain), 0)
 
 
@@ -450,5 +449,5 @@ def standardised(
     if count == values.numel():
         deviation, mean = torch.std_mean(values)
         return (values - mean) / (deviation + 1e-8)
-    apart = values - (values * weight).sum() / count
-    return apart / (((apart.square() * weight).sum() / (count - 1)).sqrt() + 1e-8)
+    centred = values - (values * weight).sum() / count
+    return centred / (((centred.square() * weight).sum() / (count - 1)).sqrt() + 1e-8)
