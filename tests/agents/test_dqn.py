@@ -15,13 +15,13 @@ from stub_engine import Resting, StubEngine
 from typechecking import unchecked
 
 import sonarium.rooms  # noqa: F401  registers the environments
-from sonarium.agents.dqn import DQN, DQNConfig, complete, scaled, unscaled
+from sonarium.agents.dqn import DQN, DQNConfig, scaled, unscaled
 from sonarium.agents.evaluate import by_mode
 from sonarium.agents.networks import previous_of
 from sonarium.agents.presets import DQN_ENTRY
 from sonarium.agents.replay import ReplayConfig
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
-from sonarium.agents.values import LOSSES, SLOPES
+from sonarium.agents.values import LOSSES, SLOPES, ending
 from sonarium.models.optim import AdamConfig
 from sonarium.training.state import FileSegments, pack, unpack
 
@@ -267,8 +267,8 @@ def test_duelling_advantages_have_no_mean():
 
 
 def test_epsilon_falls_by_the_steps_of_the_run():
-    config = complete(DQNConfig(), 100)
-    assert config.epsilon_steps == 20 and complete(replace(QUICK, epsilon_steps=7), 100).epsilon_steps == 7
+    config = ending(DQNConfig(), 100)
+    assert config.epsilon_steps == 20 and ending(replace(QUICK, epsilon_steps=7), 100).epsilon_steps == 7
     agent = DQN(config, spaces.Box(-1, 1, (3,)), spaces.Discrete(4))
     found = []
     for done in (0, 10, 20, 90):

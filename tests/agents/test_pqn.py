@@ -13,9 +13,10 @@ from typechecking import unchecked
 
 import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.evaluate import by_mode
-from sonarium.agents.pqn import PQN, PQNConfig, complete
+from sonarium.agents.pqn import PQN, PQNConfig
 from sonarium.agents.presets import PQN_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
+from sonarium.agents.values import ending
 from sonarium.features.ears import Ears
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.state import pack, unpack
@@ -204,9 +205,9 @@ def test_each_preset_takes_its_rollouts(preset):
 
 
 def test_epsilon_falls_by_the_steps_of_the_run():
-    config = complete(PQNConfig(), 100)
+    config = ending(PQNConfig(), 100)
     assert config.epsilon_steps == 20 and config.schedule.decay_steps == 100
-    assert complete(replace(QUICK, epsilon_steps=7), 100).epsilon_steps == 7
+    assert ending(replace(QUICK, epsilon_steps=7), 100).epsilon_steps == 7
 
 
 @pytest.mark.parametrize(

@@ -127,12 +127,6 @@ class DQNConfig:
             raise ValueError("cross_episodes=True: sequences of DQN end with their episode; leave it out")
 
 
-def complete(config: DQNConfig, steps: int) -> DQNConfig:
-    """Let schedules end with the steps of a new run, and the decay of ε after a fifth of them unless it is set."""
-    falls = config.epsilon_steps or max(1, steps // 5)
-    return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
-
-
 @dataclass(frozen=True, eq=False)
 class Sequences:
     """Sequences from the replay, (step, sequence, …), the burn-in first."""

@@ -101,12 +101,6 @@ class PQNConfig:
         check_ranges(self)
 
 
-def complete(config: PQNConfig, steps: int) -> PQNConfig:
-    """Let schedules end with the steps of a new run, and the decay of ε after a fifth of them unless it is set."""
-    falls = config.epsilon_steps or max(1, steps // 5)
-    return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
-
-
 class PQN(Learner, Agent, Stochastic):
     """Parallelised Q-network; `greedy` takes the best action, otherwise actions are ε-greedy."""
 

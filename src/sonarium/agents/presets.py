@@ -7,7 +7,7 @@ actor-critic with the settings of Stable-Baselines3, but Adam. `seek` is for `so
 run.
 """
 
-from sonarium.agents import dqn, dreamer, ppo, pqn
+from sonarium.agents import dreamer, ppo, values
 from sonarium.agents.contract import AgentEntry, AgentRecipe
 from sonarium.agents.dqn import DQN, DQNConfig
 from sonarium.agents.dreamer import Dreamer, DreamerConfig
@@ -219,7 +219,7 @@ DQN_ENTRY = AgentEntry(
         "otoworld-1": AgentRecipe(2344, OTOWORLD | {"env": "sonarium/OtoWorld-1-v0"}),
         "otoworld-2": AgentRecipe(3125, OTOWORLD | {"env": "sonarium/OtoWorld-2-v0"}),
     },
-    complete=dqn.complete,
+    complete=values.ending,
     hears=True,
 )
 
@@ -249,7 +249,7 @@ PQN_ENTRY = AgentEntry(
         "default": AgentRecipe(300, {"envs": 32, "rollout_steps": 32, "vector": "auto"}),
         "seek": AgentRecipe(500, {"envs": 64, "rollout_steps": 32, "vector": "auto"}),
     },
-    complete=pqn.complete,
+    complete=values.ending,
     hears=True,
 )
 

@@ -6,7 +6,8 @@ A duelling network has separate heads for the value and the advantage of each ac
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from gymnasium import Space, spaces
@@ -89,6 +90,12 @@ def discrete(space: Space, name: str) -> spaces.Discrete:
             "train ppo"
         )
     return space
+
+
+def ending(config: Any, steps: int) -> Any:
+    """Let schedules end with the steps of a new run, and the decay of ε after a fifth of them unless it is set."""
+    falls = config.epsilon_steps or max(1, steps // 5)
+    return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
 
 
 def epsilon_after(done: int, start: float, end: float, steps: int, exponential: bool = False) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from sonarium.evaluation.separating import mean
 from sonarium.measures import separation as measures
 from sonarium.measures.statistics import Interval, interval, rank_correlation
 from sonarium.models.masking import BEST_SNR
@@ -86,12 +87,6 @@ def ratio(image: Float[np.ndarray, "2 time"], estimate: Float[np.ndarray, "2 tim
     """SNR over both ears in decibels, clipped to ± 30 dB."""
     found = measures.snr(image.ravel().astype(np.float64), estimate.ravel().astype(np.float64))
     return float(np.clip(found, -BEST_SNR, BEST_SNR))
-
-
-def mean(values: Any) -> float:
-    """Mean of the finite values: silence has no direction."""
-    numbers = np.asarray(values)[np.isfinite(values)]
-    return float(numbers.mean()) if len(numbers) else float("nan")
 
 
 class Listening:

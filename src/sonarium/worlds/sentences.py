@@ -15,14 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.config import Range, check_ranges
-from sonarium.worlds.contract import UNKNOWN, Factor, Mark, Progress, Signal, World, WorldEntry
+from sonarium.worlds.contract import UNKNOWN, Factor, Mark, Progress, World, WorldEntry
 from sonarium.worlds.grammar import Grammar, draw_grammar
 from sonarium.worlds.joining import FADE, PIECE, hash_of, joined, noise_bed, pieces, quietest
 from sonarium.worlds.recordings.layouts import Layout
 from sonarium.worlds.recordings.listing import FILE
 from sonarium.worlds.recordings.survey import RecordingsConfig, survey
 from sonarium.worlds.recordings.world import usable
-from sonarium.worlds.sequences import Sequences, described
+from sonarium.worlds.sequences import Sequences, described, signal_of
 
 FRAME_RATE = 100.0
 """Frames per second of the track of words."""
@@ -248,11 +248,6 @@ def takes_of(
          for value, takes in by_word.items()}
         for by_word in found
     ]  # fmt: skip
-
-
-def signal_of(config: SentencesConfig) -> Signal:
-    """The form of a training piece."""
-    return Signal("wave", (round(config.seconds * config.rate),), config.rate)
 
 
 SENTENCES = WorldEntry(

@@ -10,11 +10,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonarium.worlds.contract import Batch, Factor, Mark, World
+from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
 from sonarium.worlds.grammar import Grammar
 
 SILENCE = "silence"
 """Value of the track of labels between segments."""
+
+
+def signal_of(config: Any) -> Signal:
+    """The form of a training piece, from its `seconds` and `rate`."""
+    return Signal("wave", (round(config.seconds * config.rate),), config.rate)
 
 
 class Sequences(World):

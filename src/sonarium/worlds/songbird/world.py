@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.config import Range, check_ranges
-from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, WorldEntry
+from sonarium.worlds.contract import Batch, Factor, Mark, Progress, WorldEntry
 from sonarium.worlds.grammar import Grammar
-from sonarium.worlds.sequences import Sequences, described
+from sonarium.worlds.sequences import Sequences, described, signal_of
 from sonarium.worlds.songbird.bird import (
     FRAME_RATE,
     LEVEL,
@@ -296,11 +296,6 @@ class Songbird(Aviary):
             f"songbird: {len(self)} songs of {len(self.birds)} bird(s){days}; {count} syllables, grammar of order "
             f"{order}, {snr:g} dB"
         )
-
-
-def signal_of(config: SongbirdConfig) -> Signal:
-    """The form of a training piece."""
-    return Signal("wave", (round(config.seconds * config.rate),), config.rate)
 
 
 def build(config: SongbirdConfig, seed: int, progress: Progress) -> Aviary:
