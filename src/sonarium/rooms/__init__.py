@@ -8,10 +8,22 @@ Importing this package registers the environments with Gymnasium; the acoustics 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+if TYPE_CHECKING:
+    from sonarium.rooms.acoustics.absorption import Air
+    from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+    from sonarium.rooms.acoustics.impulse_responses import lead, render, simulate
+    from sonarium.rooms.acoustics.reverberation import absorption_for, measure_decay, reverberation_time
+    from sonarium.rooms.acoustics.simulator import Acoustics
+
+__all__ = [
+    "OTOWORLD", "SEEK", "SEEK_VECTOR", "SUITE", "Acoustics", "Air", "Room", "absorption_for", "lead",
+    "measure_decay", "otoworld_id", "polygon", "regular", "render", "reverberation_time", "shoebox", "simulate",
+    "suite_id",
+]  # fmt: skip
 SEEK = "sonarium/Seek-v0"
 SEEK_VECTOR = "sonarium/SeekVector-v0"
 
