@@ -116,7 +116,7 @@ def make(env: str, kwargs: Mapping[str, Any] = {}, **more: Any) -> gymnasium.Env
     if not env:
         raise ValueError("in which environment? give --env, an id of Gymnasium such as CartPole-v1")
     with naming_kwargs(env, kwargs), naming_faults(env):
-        return gymnasium.make(env, **kwargs, **more)
+        return gymnasium.make(env, **{**kwargs, **more})
 
 
 def check_observations(space: gymnasium.Space, env: str) -> None:
