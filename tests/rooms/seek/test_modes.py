@@ -365,7 +365,7 @@ def test_rooms_in_which_a_reverberation_time_cannot_be_are_not_drawn():
         ({"distractors": 5, "sources": 1}, "need as many kinds"),
         ({"distractors": 2, "sources": 1, "sounds": ("bird",) * 3}, "each named once, but sounds names 1 in 3"),
         ({"burst": 2.0, "period": 1.0}, "more than period"),
-        ({"burst": 0.1, "period": 0.3}, "no multiple of period=0.3"),
+        ({"burst": 0.1, "period": 0.3}, "not a multiple of period=0.3"),
         ({"stops": 0.0}, "stops"),
     ],
 )

@@ -185,7 +185,7 @@ def test_generators_are_checked(saved):
         "expected the state of a generator": {"randoms": [1, 2]},
         "none of 2 rooms": {"randoms": []},
         "a generator|none of 2": {"begun": 1},
-        "no observation": {"last": 3},
+        "not an observation": {"last": 3},
         "over is": {"over": np.zeros(2)},
     }
     for said, change in wrong.items():

@@ -171,7 +171,7 @@ def with_sample(value: float) -> np.ndarray:
         ({"metadata": np.array("[" * 100_000)}, "nested without end"),
         ({"metadata": np.array('{"factors": [7]}')}, "without a name and a unit"),
         ({"metadata": np.array('{"factors": {"name": "x"}}')}, "without a name and a unit"),
-        ({"metadata": np.array('{"freqs": [[1], 2]}')}, "no list of numbers"),
+        ({"metadata": np.array('{"freqs": [[1], 2]}')}, "not a list of numbers"),
         ({"metadata": np.array('{"rate": "1000"}')}, "the rate '1000'"),
         ({"metadata": np.array('{"rate": -5}')}, "the rate -5"),
         ({"metadata": np.array(" " * 400_000)}, "1600128 bytes, at most"),
