@@ -46,10 +46,7 @@ AROUND = 0.3
 
 @dataclass(frozen=True)
 class AnnotateFlags:
-    paths: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        required("[RUN] FOLDER"),
-    ]
+    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], required("[RUN] FOLDER")]
     """Folder of recordings, preceded by a run folder if its codes are to replace the built-in embedding."""
     out: Path
     """Output folder; if it is that of the recordings, annotations are written beside them."""

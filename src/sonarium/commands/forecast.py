@@ -41,10 +41,7 @@ class ForecastFlags:
     """Run folder of a world model, such as dreaming."""
     out: Path
     """New output folder: WAV files, pictures and forecast.json."""
-    file: Annotated[
-        tyro.conf.Positional[Path | None],
-        required("FILE", "required unless --clip"),
-    ] = None
+    file: Annotated[tyro.conf.Positional[Path | None], required("FILE", "required unless --clip")] = None
     """Sound file of any sampling rate, length and number of channels."""
     clip: Annotated[int | None, Range(0)] = None
     """Index of a clip of the world that the run was trained on, in place of a file: its actions are known."""

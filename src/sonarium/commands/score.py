@@ -167,6 +167,8 @@ def main(arguments: list[str]) -> None:
                 assert isinstance(one.built, Opened), type(one.built)
                 played.append(in_suite(one.built, [setting], asked, False, plainly(progress)))
             progress("scoring", len(records), max(len(records), len(asked.folders)), {})
+    if asked.flags.sampled and not played:
+        say("--sampled: no run was scored in a setting of seek-suite; give --suite NAME")
     for fault in faults():
         say(f"passed over: {fault}")
     print_scores(asked, records, played)
@@ -231,7 +233,8 @@ def in_suite(opened: Opened, names: Sequence[str], asked: Asked, separation: boo
     rows = agent_in_suite(opened, names, episodes, progress, separation, sampled)
     found = Played(folder, opened.step, rows, sampled)
     alike, before = {"step": opened.step, "episodes": episodes, "sampled": sampled}, read_suite(folder)
-    same = all(before.get(name, False) == value for name, value in alike.items())
+    # Before actions could be sampled, none were.
+    same = all({"sampled": False, **before}.get(name) == value for name, value in alike.items())
     parts = {"suite": found.agents, "separation": found.separated}
     kept = {name: {**(mapping(before.get(name)) if same else {}), **own} for name, own in parts.items()}
     told = {name: own for name, own in kept.items() if own}

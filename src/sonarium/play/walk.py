@@ -17,6 +17,7 @@ from sonarium.play.evaluate import EpisodeResult, spl_of
 from sonarium.play.screen import Command, Screen
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek, sound_in
+from sonarium.rooms.seek.episode import tells_category
 
 PLAYBACK_GAIN = 20.0
 """Gain in dB of playback over the observation, before clipping."""
@@ -55,6 +56,8 @@ class Walk:
         self.tally.episodes, self.steps = self.tally.episodes + 1, 0
         self.found, self.total, self.over, self.earned = 0, self.room.config.sources, "", 0.0
         self.success = False
+        told = tells_category(self.room.config)
+        self.sought = f"find: {self.room.scene().sounds[0]} · " if told else ""
 
     def step(self, command: Command) -> Float[np.ndarray, "2 time"]:
         """Take a step; return the next window of sound."""
@@ -97,12 +100,7 @@ class Walk:
             )  # fmt: skip
 
     def status(self, audible: bool) -> str:
-        if self.over:
-            status = f"{self.over} n: next room · q: quit"
-        else:
-            status = f"return {self.earned:.1f}"
-            if self.room.config.distractors and self.room.config.target == "category":
-                status = f"find: {self.room.scene().sounds[0]} · {status}"
+        status = f"{self.over} n: next room · q: quit" if self.over else f"{self.sought}return {self.earned:.1f}"
         return status + ("" if audible else " · no sound device: silent")
 
 
